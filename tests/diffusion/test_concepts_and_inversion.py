@@ -1,0 +1,108 @@
+import pandas as pd
+import pytest
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+
+from thesis_lib.diffusion.base import load_base_model
+from thesis_lib.diffusion.concepts import Concepts, load_concepts, placeholder, save_concepts
+from thesis_lib.diffusion.inversion import TEMPLATES, initial_vectors, learn_concepts
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import InversionParameters, ModelParameters
+
+CLASSES = ["bolt", "gear", "Brake Disc"]
+SHORT = InversionParameters(vectors=3, steps=6, batch=6, warm_up=2, learning_rate=1e-2)
+
+
+def learn(base, shots, folder, p=SHORT, every=2):
+    table, pictures, _ = shots
+    return learn_concepts(base, CLASSES, pictures, torch.tensor(table["label"].to_numpy()), p, 0, folder, every)
+
+
+def test_every_vector_is_in_the_prompt_and_learns_and_nothing_else_moves(tiny_base, shots, tmp_path):
+    """Errata 6 and 7: a multi-vector concept is used whole, each vector receives a gradient."""
+    before = tiny_base.text_encoder.get_input_embeddings().weight.clone()
+    start = initial_vectors(tiny_base, CLASSES, SHORT, 0)
+    concepts, history = learn(tiny_base, shots, tmp_path)
+    for name, vectors in concepts.vectors().items():
+        assert (vectors - start[name]).abs().sum(1).gt(0).all()
+    assert torch.equal(concepts.embedding.table, before[: len(concepts.embedding.table)])
+    ids = concepts.ids([concepts.prompt("a photo of a rusty {}", "gear")])[0]
+    assert sum(i >= len(concepts.embedding.table) for i in ids.tolist()) == 3
+    assert set(history["class_name"]) == set(CLASSES) and history["step"].max() == 5
+
+
+def test_killed_and_resumed_equals_uninterrupted(tiny_model_folder, shots, tmp_path):
+    def fresh():
+        return load_base_model(ModelParameters(base=str(tiny_model_folder), size=32))
+
+    whole, _ = learn(fresh(), shots, tmp_path / "whole")
+    first = SHORT.model_copy(update={"steps": 6})
+
+    class Killed(Exception):
+        pass
+
+    import thesis_lib.diffusion.inversion as inversion
+
+    original, calls = inversion.save_checkpoint, []
+
+    def save_then_die(*args, **kwargs):
+        original(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+
+    inversion.save_checkpoint = save_then_die
+    try:
+        with pytest.raises(Killed):
+            learn(fresh(), shots, tmp_path / "cut", first)
+    finally:
+        inversion.save_checkpoint = original
+    resumed, history = learn(fresh(), shots, tmp_path / "cut", first)
+    for name in CLASSES:
+        assert torch.equal(whole.vectors()[name], resumed.vectors()[name])
+    assert sorted(history["step"].unique()) == list(range(6))
+
+
+def test_saved_concepts_come_back_and_diffusers_reads_them(tiny_model_folder, tiny_base, shots, tmp_path):
+    concepts, _ = learn(tiny_base, shots, tmp_path / "work")
+    save_concepts(tmp_path / "c", concepts, {"model": tiny_base.name, "model_digest": tiny_base.digest})
+    base = load_base_model(ModelParameters(base=str(tiny_model_folder), size=32))
+    again = load_concepts(tmp_path / "c", base)
+    prompt = again.prompt("a photo of a {}", "Brake Disc")
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(tiny_model_folder)
+    pipeline.load_textual_inversion(str(tmp_path / "c" / "brake-disc.safetensors"))
+    theirs = pipeline.encode_prompt(f"a photo of a {placeholder('Brake Disc')}", "cpu", 1, False)[0]
+    assert torch.allclose(again.encode([prompt])[0], theirs[0], atol=1e-5)
+    assert torch.equal(again.vectors()["gear"], concepts.vectors()["gear"])
+
+
+def test_unknown_concept_and_missing_concepts_are_errors(tiny_base, tmp_path):
+    with pytest.raises(ThesisError, match="run notebook 02 first"):
+        load_concepts(tmp_path, tiny_base)
+    concepts = Concepts(tiny_base, initial_vectors(tiny_base, ["gear"], SHORT, 0), ["gear"])
+    with pytest.raises(ThesisError, match="unknown concept 'nut': learned are gear"):
+        concepts.prompt("a photo of a {}", "nut")
+
+
+def test_concepts_of_another_model_are_refused(tiny_base, shots, tmp_path):
+    concepts, _ = learn(tiny_base, shots, tmp_path / "work")
+    save_concepts(tmp_path / "c", concepts, {"model": "other", "model_digest": "0000000000"})
+    with pytest.raises(ThesisError, match="learned with other"):
+        load_concepts(tmp_path / "c", tiny_base)
+
+
+def test_real_guidance_learns_nothing_and_names_the_class(tiny_base, shots, tmp_path):
+    concepts, history = learn(tiny_base, shots, tmp_path, SHORT.model_copy(update={"method": "real_guidance"}))
+    assert concepts.prompt("a photo of a {}", "Brake Disc") == "a photo of a brake disc"
+    assert isinstance(history, pd.DataFrame) and not len(history)
+
+
+def test_bad_settings_say_what_to_do(tiny_base, shots, tmp_path):
+    with pytest.raises(ThesisError, match="initializer_word: 'crankshaft' is"):
+        learn(tiny_base, shots, tmp_path, SHORT.model_copy(update={"initializer_word": "crankshaft"}))
+    with pytest.raises(ThesisError, match=r"fewer inversion\.vectors"):
+        learn(tiny_base, shots, tmp_path, SHORT.model_copy(update={"vectors": 60}))
+
+
+def test_templates_leave_out_what_the_thesis_left_out():
+    assert not any("rendering" in t or "cool" in t for t in TEMPLATES) and all(t.count("{}") == 1 for t in TEMPLATES)

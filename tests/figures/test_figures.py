@@ -1,0 +1,148 @@
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import thesis_lib.figures
+from thesis_lib.errors import ThesisError
+from thesis_lib.evaluation.ood import ood_metrics
+from thesis_lib.figures.comparison import arm_comparison
+from thesis_lib.figures.confusion import class_balance, confusion_matrix
+from thesis_lib.figures.curves import measure_curves, training_curves
+from thesis_lib.figures.embeddings import embedding_maps
+from thesis_lib.figures.galleries import contact_sheet, source_sheet, with_heat, with_mask
+from thesis_lib.figures.ood import roc_curves, score_histograms
+from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, save_figure
+from thesis_lib.figures.words import WORDS, metric_label, number, word, wrapped
+from thesis_lib.randomness import numpy_generator
+
+GENERATOR = numpy_generator(0, "figures")
+CLASSES = [f"a_class_with_a_long_name_{i}" for i in range(5)]
+
+
+def scores() -> pd.DataFrame:
+    frames = [
+        pd.DataFrame({"detector": detector, "set": group, "part": part, "score": GENERATOR.normal(mean, 1, size)})
+        for detector in ("msp", "knn")
+        for group, part, mean, size in (
+            ("id", "c", 2, 40),
+            ("near", "n1", 1, 5),
+            ("near", "n2", 0, 25),
+            ("far", "f", 0, 9),
+        )
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def pictures(*shape: int) -> np.ndarray:
+    return GENERATOR.integers(0, 256, (*shape, 3, 16, 16), dtype=np.uint8)
+
+
+def figures(language: str) -> dict[str, Figure]:
+    history = pd.DataFrame({"step": range(40), "excess": np.linspace(0, -2, 40)})
+    table = pd.DataFrame({"timestep": np.repeat([100, 200], 6), "mask": ["object", "background"] * 6})
+    table["judge_accuracy"], table["pixel_change"] = GENERATOR.random((2, 12))
+    arms = pd.DataFrame(
+        [(arm, seed, "top1/test", 0.7 + seed / 100) for arm in ("real", "real_id") for seed in range(3)]
+        + [("real", 0, "auroc/near/knn", 0.8)],
+        columns=["arm", "seed", "metric", "value"],
+    )
+    sets = ["id"] * 20 + ["near"] * 5
+    images = pd.DataFrame({"class_name": CLASSES * 4, "split": ["train"] * 10 + ["test"] * 10})
+    return {
+        "training": training_curves({"real": [history, history], "cross_entropy": [history]}, language),
+        "curves": measure_curves(
+            table, "timestep", ["judge_accuracy", "pixel_change"], "mask", {"id": 120, "near_ood": 180}, language
+        ),
+        "confusion": confusion_matrix(GENERATOR.integers(0, 9, (5, 5)).tolist(), CLASSES, language),
+        "balance": class_balance(images, language),
+        "embedding": embedding_maps({"tsne": GENERATOR.random((25, 2))}, CLASSES * 5, sets, language),
+        "comparison": arm_comparison(arms, ["top1/test", "auroc/near/knn"], language),
+        "histograms": score_histograms(scores(), language),
+        "roc": roc_curves(scores(), language),
+        "sheet": contact_sheet(pictures(10), 4, CLASSES[:3], captions=CLASSES * 2),
+        "sources": source_sheet(pictures(2), pictures(2, 3), ["source", "t = 1", "t = 2", "t = 3"], CLASSES[:2]),
+    }
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_figures_fit_the_page_and_their_text_stays_inside(language: str) -> None:
+    for name, figure in figures(language).items():
+        width, height = figure.get_size_inches()
+        assert width <= TEXT_WIDTH + 0.15, name
+        assert height <= TEXT_HEIGHT + 0.01, name
+        figure.draw_without_rendering()
+        box = figure.get_tightbbox()
+        assert box.x0 > -0.02, name
+        assert box.y0 > -0.02, name
+        assert box.x1 < width + 0.02, name
+        assert box.y1 < height + 0.02, name
+
+
+def test_saved_figures_embed_fonts_and_are_the_same_bytes(tmp_path: Path) -> None:
+    history = pd.DataFrame({"step": range(10), "excess": range(10)})
+    png = save_figure(training_curves({"real": [history]}), tmp_path / "v1.5")
+    assert png == tmp_path / "v1.5.png"
+    assert Image.open(png).size == (1180, 340)
+    pdf = (tmp_path / "v1.5.pdf").read_bytes()
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+    before = png.read_bytes(), pdf
+    save_figure(training_curves({"real": [history]}), tmp_path / "v1.5")
+    assert (png.read_bytes(), (tmp_path / "v1.5.pdf").read_bytes()) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["v1.5.pdf", "v1.5.png"]
+
+
+def test_the_callers_style_is_left_alone_and_has_no_effect() -> None:
+    with mpl.rc_context({"font.size": 30, "axes.labelsize": 30}):
+        figure = confusion_matrix([[1, 0], [0, 1]], ["a", "b"])
+        assert mpl.rcParams["font.size"] == 30
+    assert figure.axes[0].xaxis.label.get_size() == 8
+
+
+def test_area_under_the_drawn_roc_is_the_reported_auroc() -> None:
+    table = scores()
+    figure = roc_curves(table)
+    rows = table[table["detector"] == "msp"]
+    inside, near = (rows[rows["set"] == name] for name in ("id", "near"))
+    reported = ood_metrics(inside["score"].to_numpy(), near["score"].to_numpy(), near["part"].to_numpy(str))["auroc"]
+    x, y = figure.axes[0].lines[0].get_data()
+    assert np.trapezoid(y, x) == pytest.approx(reported)
+    assert number(reported, 2) in figure.axes[0].get_legend().texts[0].get_text()
+
+
+def test_overlays() -> None:
+    picture = np.full((1, 3, 2, 2), 100, np.uint8)
+    mask = np.array([[[True, False], [True, False]]])
+    faded = with_mask(picture, mask)
+    assert (faded[..., 0] == 100).all()
+    assert (faded[..., 1] > 200).all()
+    hot = with_heat(picture, np.array([[[1.0, 0.0], [0.0, 0.0]]]))
+    assert hot[0, 0, 0, 0] > hot[0, 0, 1, 1]
+
+
+def test_an_empty_sheet_is_refused() -> None:
+    with pytest.raises(ThesisError, match="none"):
+        contact_sheet(np.zeros((0, 3, 8, 8), np.uint8), 4)
+
+
+def test_every_word_used_in_the_code_is_in_the_dictionary() -> None:
+    folder = Path(thesis_lib.figures.__file__).parent
+    used = {w for path in folder.glob("*.py") for w in re.findall(r'\bword\("(\w+)"', path.read_text(encoding="utf-8"))}
+    assert used
+    assert used <= set(WORDS)
+
+
+def test_numbers_and_labels_follow_the_language() -> None:
+    assert number(-0.5, 2, "de") == "\u22120,50"
+    assert number(71.44, 1) == "71.4"
+    assert number(float("nan")) == "\u2013"
+    assert metric_label("auroc/near/knn") == "AUROC, near-OOD, kNN"
+    assert metric_label("top1/field", "de") == "Top-1-Genauigkeit in %, Feld"
+    assert word("ball_bearing_6000", "de") == "ball bearing 6000"
+    assert wrapped("real + ID + near-OOD", 1.1, 7) == "real + ID +\nnear-OOD"

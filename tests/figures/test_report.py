@@ -1,0 +1,64 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.figures.report import Section, write_report
+from thesis_lib.randomness import numpy_generator
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Balance(HTMLParser):
+    """Counts that every element is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_self_contained(tmp_path: Path) -> None:
+    drawing, photo = tmp_path / "drawing.png", tmp_path / "photo.png"
+    Image.new("RGB", (300, 200), (10, 200, 30)).save(drawing)
+    noise = numpy_generator(0, "noise").integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photo)
+    table = pd.DataFrame({"arm": ["a & b"], "value": [0.123456], "none": [np.nan]})
+    sections = [
+        Section("One <two>", "First\nline.\n\nSecond & last.", tables=[(table, "Means")]),
+        Section("Pictures", figures=[(drawing, 'a "green" field', "Green."), (photo, "noise", "Noise.")]),
+    ]
+    page = write_report(tmp_path, "Run & report", sections, "de").read_text(encoding="utf-8")
+    parser = Balance()
+    parser.feed(page)
+    assert not parser.open
+    for piece in ("<h2 id=\"s0\">One &lt;two&gt;</h2>", "<p>First line.</p>", "<p>Second &amp; last.</p>", 'lang="de"',
+                  "a &amp; b", "0.123", "<caption>Means</caption>", "alt=\"a &quot;green&quot; field\"", "viewport",
+                  "<figcaption>Green.</figcaption>", "prefers-color-scheme: dark"):  # fmt: skip
+        assert piece in page
+    assert "<script" not in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    embedded = [base64.b64decode(code) for code in re.findall(r"data:image/webp;base64,([^\"]+)", page)]
+    pictures = [Image.open(io.BytesIO(code)) for code in embedded]
+    assert [picture.size for picture in pictures] == [(300, 200), (400, 400)]
+    assert pictures[0].convert("RGB").getpixel((5, 5)) == (10, 200, 30)  # drawings keep their colours
+    assert len(embedded[1]) < photo.stat().st_size / 2
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ThesisError, match=r"gone\.png"):
+        write_report(tmp_path, "t", [Section("s", figures=[(tmp_path / "gone.png", "", "")])])
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,1 @@
+"""Contrastive learning: losses, encoders, views, batches, pre-training and the classifiers on frozen features."""

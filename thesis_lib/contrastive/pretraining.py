@@ -1,0 +1,177 @@
+"""Pre-training of one arm: SupCon, SimCLR, or a cross-entropy network, for a fixed number of optimiser steps."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm.auto import tqdm
+
+from thesis_lib.contrastive.batches import BatchComposer, Pool
+from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead
+from thesis_lib.contrastive.losses import SupConLoss
+from thesis_lib.contrastive.views import Views, to_unit_range
+from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
+from thesis_lib.randomness import derive_seed
+from thesis_lib.storage import load_checkpoint, save_checkpoint, write_table
+
+
+class TwoStage(nn.Module):
+    """An encoder and what stands on it while it trains: a projection head, or a linear classifier.
+
+    Args:
+        encoder: The encoder.
+        head: `ProjectionHead` or `Classifier`.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures (n, 3, h, w) in [0, 1] to projections or logits."""
+        return self.head(self.encoder(pictures))
+
+
+def build_network(arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int) -> TwoStage:
+    """The arm's network with its first weights, which depend on the seed alone, not on the arm.
+
+    Args:
+        arm: The arm.
+        pools: The training pictures; the real ones give the normalisation and the number of classes.
+        parameters: The experiment's.
+        seed: The experiment's seed.
+    """
+    real = pools[Kind.REAL]
+    unit = real.pictures.float() / 255
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive_seed(seed, "encoder"))
+        encoder = Encoder(parameters.encoder, unit.mean((0, 2, 3)), unit.std((0, 2, 3)).clamp_min(1e-3))
+        head: nn.Module
+        if arm is Arm.CROSS_ENTROPY:
+            head = Classifier(encoder.num_features, int(real.labels.max()) + 1)
+        else:
+            head = ProjectionHead(encoder.num_features, *parameters.encoder.projection)
+    return TwoStage(encoder, head)
+
+
+def gather_views(features: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+    """The features of all processes, in the batch's order, through which gradients flow back to each process.
+
+    Args:
+        features: (n / processes, views, dim): the process's rows, rank, rank + processes, ...
+        accelerator: Knows the processes.
+    """
+    if accelerator.num_processes == 1:
+        return features
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.stack(all_gather(features), dim=1).flatten(0, 1)
+
+
+def _optimizer(network: nn.Module, p: TrainingParameters) -> torch.optim.Optimizer:
+    if p.optimizer == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), lr=p.learning_rate, momentum=p.momentum, weight_decay=p.weight_decay
+        )
+    return torch.optim.AdamW(network.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay)
+
+
+def pretrain(
+    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path
+) -> tuple[TwoStage, pd.DataFrame]:
+    """Train one arm's network and return it as it is after the last step.
+
+    Args:
+        arm: The arm.
+        pools: The training pictures of each kind the arm needs.
+        parameters: The experiment's; `training` and `encoder` are used.
+        seed: The experiment's seed.
+        folder: Where the checkpoint goes and is continued from.
+
+    Returns:
+        The network in evaluation mode, and a row a step: step, loss, excess (loss minus the value of a collapsed
+        network), learning_rate.
+
+    Raises:
+        ThesisError: The data has too few classes or lacks pictures of a kind.
+    """
+    p = parameters.training
+    accelerator = Accelerator(mixed_precision="no" if p.precision == "fp32" else p.precision)
+    composer = BatchComposer(pools, arm, p, seed)
+    network = build_network(arm, pools, parameters, seed)
+    optimizer = _optimizer(network, p)
+    views = Views(parameters.encoder.size, p.views)
+    loss_function = SupConLoss(p.temperature, "all_classes" if p.objective == "simclr" else p.negatives)
+    checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed)
+    first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
+    history_path = folder / "history.parquet"
+    history = pd.read_parquet(history_path).head(first).to_dict("records") if first and history_path.exists() else []
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    wrapped, optimizer = accelerator.prepare(network, optimizer)
+    views.to(accelerator.device)
+    wrapped.train()
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    bar = tqdm(
+        range(first, p.steps), initial=first, total=p.steps, desc=f"{arm} seed {seed}", mininterval=1,
+        disable=not accelerator.is_main_process,
+    )  # fmt: skip
+    for step in bar:
+        rate = p.learning_rate * 0.5 * (1 + math.cos(math.pi * step / p.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = composer.compose(step)
+        labels, near = batch.labels.to(accelerator.device), batch.is_near_ood.to(accelerator.device)
+        if p.objective == "simclr" and arm is not Arm.CROSS_ENTROPY:
+            labels = torch.arange(len(labels), device=accelerator.device)
+        unit = to_unit_range(batch.pictures[rank::processes].to(accelerator.device), parameters.encoder.size)
+        drawn = views(unit, 2, derive_seed(seed, "views", step, rank))
+        with accelerator.autocast():
+            out = wrapped(drawn.flatten(0, 1)).unflatten(0, drawn.shape[:2])
+        out = gather_views(out, accelerator)
+        if arm is Arm.CROSS_ENTROPY:
+            loss = nn.functional.cross_entropy(out.float().flatten(0, 1), labels.repeat_interleave(2))
+            collapsed = math.log(out.shape[-1])
+        else:
+            loss = loss_function(out, labels, near)
+            collapsed = loss_function.collapse_value(labels, 2, near).item()
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        optimizer.step()
+        value = loss.item()
+        history.append({"step": step, "loss": value, "excess": value - collapsed, "learning_rate": rate})
+        if step % 10 == 0:
+            bar.set_postfix(loss=f"{value:.3f}", excess=f"{value - collapsed:.3f}")
+        if accelerator.is_main_process and ((step + 1) % p.checkpoint_every == 0 or step + 1 == p.steps):
+            write_table(history_path, pd.DataFrame(history))
+            save_checkpoint(checkpoint, step + 1, {"network": network}, optimizer, expected=expected)
+    curve = pd.DataFrame(history)
+    if has_collapsed(curve):
+        warnings.warn(
+            f"{arm}, seed {seed}: the network collapsed, its loss stays at the value of constant features; "
+            "lower training.learning_rate or raise training.temperature",
+            stacklevel=2,
+        )
+    return network.eval(), curve
+
+
+def _what_it_depends_on(arm: Arm, parameters: Parameters, seed: int) -> dict[str, object]:
+    """What a checkpoint must agree with to be continued: everything but how often checkpoints are written."""
+    training = parameters.training.model_dump(mode="json", exclude={"checkpoint_every"})
+    return {"arm": str(arm), "seed": seed, "training": training, "encoder": parameters.encoder.model_dump(mode="json")}
+
+
+def has_collapsed(history: pd.DataFrame, tolerance: float = 0.02) -> bool:
+    """Whether the loss ends where a network that maps everything to one point would be.
+
+    Args:
+        history: What `pretrain` returns.
+        tolerance: Distance in nats, over the last tenth of the steps.
+    """
+    last = history["excess"].tail(max(5, len(history) // 10))
+    return bool(last.abs().mean() < tolerance)

@@ -1,0 +1,89 @@
+"""Frozen features, computed once, and the classifiers on them: a linear probe and k nearest neighbours."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from thesis_lib.contrastive.batches import Pool
+from thesis_lib.contrastive.encoders import Classifier, Encoder
+from thesis_lib.contrastive.views import Views, to_unit_range
+from thesis_lib.parameters import EncoderParameters, ProbeParameters, ViewParameters
+from thesis_lib.randomness import derive_seed, torch_generator
+
+
+@torch.no_grad()
+def extract_features(network: Callable[[torch.Tensor], torch.Tensor], pictures: torch.Tensor, size: int) -> torch.Tensor:
+    """Features (n, d) in float32 of uint8 pictures (n, 3, h, w), without augmentation, in evaluation mode."""
+    if isinstance(network, nn.Module):
+        network.eval()  # batch norm in training mode would make a feature depend on its batch
+    return torch.cat([network(to_unit_range(chunk, size)).float().cpu() for chunk in pictures.split(256)])
+
+
+def train_probe(
+    encoder: Encoder, pools: list[Pool], encoder_parameters: EncoderParameters, parameters: ProbeParameters,
+    views: ViewParameters, num_classes: int, seed: int,
+) -> Classifier:  # fmt: skip
+    """Train a linear classifier on cached features of augmented training pictures.
+
+    Args:
+        encoder: Frozen.
+        pools: The training pictures; each pool is drawn from equally often, whatever its size.
+        encoder_parameters: Gives the views' size.
+        parameters: Steps, batch, learning rate and the number of cached views.
+        views: Jitter and rotation; the crop scale is the probe's own.
+        num_classes: Number of classes.
+        seed: The experiment's seed.
+
+    Returns:
+        The classifier in evaluation mode.
+    """
+    draw = Views(encoder_parameters.size, views.model_copy(update={"crop_scale": parameters.crop_scale}))
+    encoder.eval()
+    cached: list[tuple[torch.Tensor, torch.Tensor]] = []
+    with torch.no_grad():
+        for i, pool in enumerate(pools):
+            unit = to_unit_range(pool.pictures, encoder_parameters.size)
+            seen = [draw(unit, 1, derive_seed(seed, "probe", i, v)).squeeze(1) for v in range(parameters.views)]
+            features = torch.cat([encoder(chunk) for view in seen for chunk in view.split(256)])
+            cached.append((features.float(), pool.labels.repeat(parameters.views)))
+    classifier = Classifier(encoder.num_features, num_classes)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive_seed(seed, "probe"))
+        classifier.linear.reset_parameters()
+    real = cached[0][0]
+    classifier.mean.copy_(real.mean(0))
+    classifier.std.copy_(real.std(0).clamp_min(1e-4))
+    optimizer = torch.optim.AdamW(
+        classifier.linear.parameters(), lr=parameters.learning_rate, weight_decay=parameters.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, parameters.steps)
+    share = parameters.batch // len(cached)
+    for step in range(parameters.steps):
+        generator = torch_generator(seed, "probe", step)
+        rows = [torch.randint(len(labels), (share,), generator=generator) for _, labels in cached]
+        features = torch.cat([f[r] for (f, _), r in zip(cached, rows, strict=True)])
+        labels = torch.cat([y[r] for (_, y), r in zip(cached, rows, strict=True)])
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(classifier(features), labels).backward()
+        optimizer.step()
+        schedule.step()
+    return classifier.eval()
+
+
+def knn_accuracy(bank: torch.Tensor, bank_labels: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, k: int) -> float:
+    """Accuracy of a cosine k-nearest-neighbour vote; ties go to the class of the nearer neighbours.
+
+    Args:
+        bank: (m, d) features of training pictures.
+        bank_labels: (m,).
+        features: (n, d).
+        labels: (n,).
+        k: Neighbours, at most m are used.
+    """
+    similarity = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
+    near = similarity.topk(min(k, len(bank)), dim=1)
+    votes = F.one_hot(bank_labels[near.indices], int(bank_labels.max()) + 1).float()
+    ranked = votes.sum(1) + 1e-3 * (votes * near.values[..., None]).sum(1)
+    return (ranked.argmax(1) == labels).float().mean().item()

@@ -1,0 +1,1 @@
+"""Base models, textual inversion, image-to-image augmentation and the bundled miniature Stable Diffusion."""

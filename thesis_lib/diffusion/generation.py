@@ -1,0 +1,225 @@
+"""The synthetic sets: a work list of pictures, made in batches, each written once with its whole origin inside.
+
+A PNG carries its manifest row as text. So a resumed run compares all that determines a picture, picture by picture, and
+the work can be divided among machines that share a folder.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from tqdm.auto import tqdm
+
+from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, region_masks
+from thesis_lib.diffusion.base import BaseModel
+from thesis_lib.diffusion.concepts import Concepts
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import GenerationParameters, Kind
+from thesis_lib.randomness import derive_seed, numpy_generator
+from thesis_lib.storage import atomic, write_table
+
+ROW = "thesis"
+"""Name of the PNG text chunk that holds a picture's manifest row."""
+SYNTHETIC = (Kind.ID, Kind.NEAR_OOD)
+
+
+def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParameters, seed: int) -> pd.DataFrame:
+    """The source pictures of each class, chosen among the shots by the seed; pictures without a mask only if none is needed.
+
+    Args:
+        shots: The few-shot rows of the image table, with a RangeIndex.
+        masks: bool (n, s, s), their object masks.
+        p: Number of sources, and the masks' use.
+        seed: The experiment's seed.
+
+    Returns:
+        The chosen rows, their index kept.
+
+    Raises:
+        ThesisError: A class has no picture with a mask although the change is to be limited by it.
+    """
+    needs_mask = any(p.of(kind).mask != "none" for kind in SYNTHETIC)
+    usable = shots[masks.flatten(1).any(1).numpy()] if needs_mask else shots
+    without = sorted(set(shots["class_name"]) - set(usable["class_name"]))
+    if without:
+        raise ThesisError(f"classes {without} have no source picture with a mask: set generation.id.mask and near_ood.mask to none")
+    chosen = [
+        numpy_generator(seed, "sources", name).permutation(rows.index.to_numpy())[: p.sources]
+        for name, rows in usable.groupby("class_name", sort=True)
+    ]
+    return shots.loc[np.concatenate(chosen)]
+
+
+def work_list(
+    base: BaseModel, concepts: Concepts, sources: pd.DataFrame, p: GenerationParameters, seed: int
+) -> pd.DataFrame:
+    """One row a picture to make: the manifest's columns and `source`, the row of the source in `sources`' index.
+
+    Timestep, guidance scale and prompt are drawn for each picture from the set's lists; the draw depends on the
+    seed, the set and the source alone.
+
+    Args:
+        base: The base model.
+        concepts: Puts the concept into the prompt.
+        sources: Source rows of the image table.
+        p: The sets.
+        seed: The experiment's seed.
+
+    Raises:
+        ThesisError: A strength or timestep that runs no step, or a class without a concept.
+    """
+    entries = {
+        kind: [insertion_timestep(base, p.steps, timestep=t) for t in p.of(kind).timesteps]
+        + [insertion_timestep(base, p.steps, strength=s) for s in p.of(kind).strengths]
+        for kind in SYNTHETIC
+    }
+    digests = {name: concepts.digest(name) for name in sources["class_name"].unique()}
+    rows: list[dict[str, Any]] = []
+    for kind, (index, source) in itertools.product(SYNTHETIC, sources.iterrows()):
+        settings = p.of(kind)
+        for number in range(p.per_source):
+            key = (str(kind), source["source_id"], number)
+            random = numpy_generator(seed, "draw", *key)
+            timestep, strength = entries[kind][random.integers(len(entries[kind]))]
+            template = settings.prompts[random.integers(len(settings.prompts))]
+            rows.append(
+                {
+                    "path": f"{kind}/{source['label']:03d}_{index:05d}_{number:02d}.png",
+                    "source_path": source["path"],
+                    "source_id": source["source_id"],
+                    "class_name": source["class_name"],
+                    "label": int(source["label"]),
+                    "kind": str(kind),
+                    "strength": strength,
+                    "timestep": timestep,
+                    "snr": base.signal_to_noise(timestep),
+                    "guidance_scale": float(settings.guidance_scales[random.integers(len(settings.guidance_scales))]),
+                    "prompt": concepts.prompt(template, source["class_name"]),
+                    "seed": derive_seed(seed, "picture", *key),
+                    "model": f"{base.name} {base.digest}",
+                    "concept": digests[source["class_name"]],
+                    "steps": p.steps,
+                    "scheduler": type(base.scheduler).__name__,
+                    "mask": settings.mask,
+                    "size": base.size,
+                    "source": int(index),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _content_digests(pictures: torch.Tensor, masks: torch.Tensor) -> list[str]:
+    """A digest of each source as cropped, and of its mask: the part of a picture's origin no path can tell."""
+    import hashlib
+
+    return [
+        hashlib.sha256(p.numpy().tobytes() + m.numpy().tobytes()).hexdigest()[:12]
+        for p, m in zip(pictures, masks, strict=True)
+    ]
+
+
+def _is_done(path: Path, row: dict[str, Any]) -> bool:
+    """Whether the picture at `path` is whole and was made as `row` says, all of it."""
+    if not path.exists():
+        return False
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return json.loads(picture.info.get(ROW, "null")) == row
+    except (OSError, UnidentifiedImageError, json.JSONDecodeError):
+        return False
+
+
+def _write(path: Path, picture: torch.Tensor, row: dict[str, Any]) -> None:
+    info = PngInfo()
+    info.add_itxt(ROW, json.dumps(row))
+    with atomic(path) as temporary:
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(temporary, pnginfo=info)
+
+
+def generate(
+    base: BaseModel, concepts: Concepts, work: pd.DataFrame, pictures: torch.Tensor, masks: torch.Tensor,
+    p: GenerationParameters, folder: Path, shard: tuple[int, int] = (0, 1),
+) -> pd.DataFrame:  # fmt: skip
+    """Make the pictures of `work` that are not there yet; write the manifest once all of them are.
+
+    Args:
+        base: The base model.
+        concepts: The concepts in the prompts.
+        work: What `work_list` returns.
+        pictures: uint8 (n, 3, size, size), the shots; `work.source` indexes them.
+        masks: bool (n, size, size), their object masks.
+        p: Steps and batch size.
+        folder: Where pictures and manifest.parquet go.
+        shard: (i, n): make every n-th picture from the i-th on, for n machines that share the folder.
+
+    Returns:
+        The manifest of all pictures that are there.
+
+    Raises:
+        ThesisError: The disk is full, or an object mask is empty; what was made is kept.
+    """
+    needed = sorted(work["source"].unique())
+    position = {row: i for i, row in enumerate(needed)}
+    used, objects = pictures[needed], masks[needed]
+    origin = dict(zip(needed, _content_digests(used, objects), strict=True))
+    rows = [
+        {k: v for k, v in row.items() if k != "source"} | {"source_digest": origin[row["source"]]}
+        for row in work.to_dict("records")
+    ]
+    mine = range(shard[0], len(rows), shard[1])
+    todo = [i for i in mine if not _is_done(folder / rows[i]["path"], rows[i])]
+    if todo:
+        latents = base.encode(used)
+        todo.sort(key=lambda i: (rows[i]["timestep"], i))
+        bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc="pictures", mininterval=1)
+        for _, group in itertools.groupby(todo, key=lambda i: rows[i]["timestep"]):
+            waiting = list(group)
+            for batch in (waiting[j : j + p.batch] for j in range(0, len(waiting), p.batch)):
+                requests = [
+                    Request(position[work["source"].iat[i]], rows[i]["prompt"], rows[i]["timestep"], rows[i]["guidance_scale"], rows[i]["seed"])
+                    for i in batch
+                ]  # fmt: skip
+                regions = [
+                    region_masks(objects[r.source : r.source + 1], rows[i]["mask"], [r.seed])
+                    for i, r in zip(batch, requests, strict=True)
+                ]
+                made = augment(base, concepts, used, latents, requests, p.steps, torch.cat(regions))
+                for i, picture in zip(batch, made, strict=True):
+                    _write(folder / rows[i]["path"], picture, rows[i])
+                bar.update(len(batch))
+        bar.close()
+    done = pd.DataFrame([row for row in rows if (folder / row["path"]).exists()])
+    if len(done) == len(rows):
+        write_table(folder / "manifest.parquet", done)
+    return done
+
+
+def read_manifest(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:
+    """The manifest and its pictures, uint8 (n, 3, size, size).
+
+    Raises:
+        ThesisError: No manifest, or a picture of it is missing or broken.
+    """
+    path = folder / "manifest.parquet"
+    if not path.exists():
+        raise ThesisError(f"{folder} has no manifest.parquet: run notebook 04 first (thesis run ... --until generation)")
+    manifest = pd.read_parquet(path)
+    return manifest, torch.stack([_read_picture(folder / name) for name in manifest["path"]])
+
+
+def _read_picture(path: Path) -> torch.Tensor:
+    try:
+        with Image.open(path) as picture:
+            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    except (OSError, UnidentifiedImageError) as error:
+        raise ThesisError(f"{path} is missing or broken ({error}): run notebook 04 again, it makes what is missing") from None
+
+

@@ -1,0 +1,1 @@
+"""How good a representation is: classification, OOD detection, two-dimensional embeddings, statistics over seeds."""

@@ -1,0 +1,66 @@
+"""Two-dimensional maps of a representation, the same on every run with the same seed on one machine."""
+
+import numpy as np
+from torch import Tensor
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.randomness import derive_seed
+
+
+def tsne(features: Tensor | np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """t-SNE (van der Maaten and Hinton 2008) of L2-normalised features, started from their principal components.
+
+    Args:
+        features: (n, d) raw features.
+        perplexity: Effective number of neighbours, below n.
+        seed: The experiment's seed.
+
+    Returns:
+        (n, 2) coordinates without unit.
+
+    Raises:
+        ThesisError: The perplexity is too large for n points.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    points = _normalised(features)
+    if perplexity >= len(points):
+        raise ThesisError(
+            f"evaluation.perplexity ({perplexity:g}) must be below the number of pictures, and there are "
+            f"{len(points)}: lower it"
+        )
+    state = derive_seed(seed, "tsne") % 2**32
+    with threadpool_limits(1):  # sums over threads come in any order, and t-SNE magnifies the last digit
+        return TSNE(perplexity=perplexity, init="pca", random_state=state, n_jobs=1).fit_transform(points)
+
+
+def umap(features: Tensor | np.ndarray, neighbours: int, seed: int) -> np.ndarray:
+    """UMAP (McInnes et al. 2018, arXiv 1802.03426) of L2-normalised features.
+
+    Args:
+        features: (n, d) raw features.
+        neighbours: Size of the neighbourhood, at least 2 and below n.
+        seed: The experiment's seed.
+
+    Returns:
+        (n, 2) coordinates without unit.
+
+    Raises:
+        ThesisError: There are more neighbours than other points.
+    """
+    points = _normalised(features)
+    if neighbours >= len(points):
+        raise ThesisError(
+            f"evaluation.neighbours ({neighbours}) must be below the number of pictures, and there are "
+            f"{len(points)}: lower it"
+        )
+    from umap import UMAP  # compiles for seconds, so only once it is known to be needed
+
+    state = derive_seed(seed, "umap") % 2**32
+    return np.asarray(UMAP(n_neighbors=neighbours, random_state=state, n_jobs=1).fit_transform(points))
+
+
+def _normalised(features: Tensor | np.ndarray) -> np.ndarray:
+    points = np.asarray(features, dtype=np.float32)
+    return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,107 @@
+"""Sheets of pictures: contact sheets, sources beside what was made from them, overlays of masks and saliency."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, styled, to_image
+from thesis_lib.figures.words import wrapped
+
+GAP, LARGEST_CELL, LABEL_WIDTH = 0.04, 0.95, 0.95  # inches
+SMALL = 6.5  # points
+
+
+@styled
+def contact_sheet(
+    pictures: Tensor | np.ndarray,
+    columns: int,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    captions: Sequence[str] = (),
+    rule_after: int = 0,
+) -> Figure:
+    """Pictures in rows and columns, as large as the page allows.
+
+    Args:
+        pictures: (n, 3, s, s) uint8, row by row.
+        columns: Pictures a row.
+        row_labels: A label left of each row.
+        column_labels: A label above each column.
+        captions: A few letters below each picture.
+        rule_after: Leaves a wider gap after so many columns, to set sources apart.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ThesisError: There are no pictures.
+    """
+    if not len(pictures):
+        raise ThesisError("a contact sheet needs pictures and there are none: leave the figure out")
+    rows = -(-len(pictures) // columns)
+    left = LABEL_WIDTH if row_labels else 0.0
+    rule = 0.12 if rule_after else 0.0
+    line = SMALL * 1.25 / 72
+    cell = min(LARGEST_CELL, (TEXT_WIDTH - left - rule) / columns - GAP)
+    names = [wrapped(label.replace("_", " "), cell, SMALL) for label in column_labels]
+    notes = [wrapped(caption.replace("_", " "), cell, SMALL) for caption in captions]
+    top = max((name.count("\n") + 1 for name in names), default=0) * line + GAP
+    below = max((note.count("\n") + 1 for note in notes), default=0) * line
+    cell = min(cell, (TEXT_HEIGHT - top) / rows - below - GAP)
+    figure = Figure(figsize=(left + rule + columns * (cell + GAP) + GAP, top + rows * (cell + below + GAP)))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        x = GAP + left + column * (cell + GAP) + (rule if column >= rule_after else 0)
+        y = top + row * (cell + below + GAP)
+        axes.imshow(to_image(picture), extent=(x, x + cell, y + cell, y), aspect="auto", interpolation="bilinear")
+        if index < len(notes):
+            axes.text(x + cell / 2, y + cell + 0.01, notes[index], fontsize=SMALL, ha="center", va="top")
+        if row == 0 and column < len(names):
+            axes.text(x + cell / 2, top - GAP, names[column], fontsize=SMALL, ha="center", va="bottom")
+        if column == 0 and row < len(row_labels):
+            label = wrapped(row_labels[row].replace("_", " "), left, SMALL)
+            axes.text(left, y + cell / 2, label, fontsize=SMALL, ha="right", va="center", linespacing=1)
+    axes.set(xlim=(0, figure.get_figwidth()), ylim=(figure.get_figheight(), 0))
+    axes.axis("off")
+    return figure
+
+
+def source_sheet(
+    sources: Tensor | np.ndarray,
+    results: Tensor | np.ndarray,
+    column_labels: Sequence[str],
+    row_labels: Sequence[str] = (),
+    captions: Sequence[str] = (),
+) -> Figure:
+    """A row a source: the source, then what was made from it; with one result a row, before and after.
+
+    Args:
+        sources: (n, 3, s, s) uint8.
+        results: (n, k, 3, s, s) uint8.
+        column_labels: k + 1 labels, the source's first.
+        row_labels: n labels, or none.
+        captions: n * (k + 1) captions row by row, or none.
+
+    Returns:
+        The figure.
+    """
+    rows = np.concatenate([np.asarray(sources)[:, None], np.asarray(results)], axis=1)
+    return contact_sheet(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], row_labels, column_labels, captions, 1)
+
+
+def with_mask(pictures: Tensor | np.ndarray, masks: Tensor | np.ndarray) -> np.ndarray:
+    """Pictures (n, 3, s, s) uint8 with what lies outside the masks (n, s, s) bool faded towards white."""
+    pictures, inside = np.asarray(pictures), np.asarray(masks)[:, None]
+    return np.where(inside, pictures, 255 - (255 - pictures) // 4).astype(np.uint8)
+
+
+def with_heat(pictures: Tensor | np.ndarray, heat: Tensor | np.ndarray, strength: float = 0.55) -> np.ndarray:
+    """Pictures (n, 3, s, s) uint8 in grey under heat maps (n, s, s) in [0, 1], as for saliency."""
+    grey = np.asarray(pictures).mean(1, keepdims=True)
+    colour = np.moveaxis(colormaps["inferno"](np.asarray(heat))[..., :3], -1, 1) * 255
+    return ((1 - strength) * grey + strength * colour).astype(np.uint8)

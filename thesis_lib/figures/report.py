@@ -1,0 +1,108 @@
+"""The report: one page that needs no other file."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.storage import write_text
+
+LOSSLESS_UP_TO = 150_000  # bytes; larger pictures, sheets of photographs, are stored with loss
+CSS = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fdfdfc; --faint: #5c5c5c; --line: #d8d8d4; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e3; --paper: #17181a; --faint: #a5a5a0; --line: #3a3b3e; } }
+body { margin: 0 auto; max-width: 50rem; padding: 1rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2.5rem; }
+nav a { color: inherit; margin-right: 1rem; white-space: nowrap; }
+figure { margin: 1.5rem 0; } figure img { display: block; max-width: 100%; height: auto; margin: 0 auto;
+  background: #fff; padding: .5rem; box-sizing: border-box; border-radius: 4px; }
+figcaption, caption { color: var(--faint); font-size: .875rem; text-align: left; padding: .4rem 0; }
+.table { overflow-x: auto; margin: 1.5rem 0; } table { border-collapse: collapse; font-size: .875rem;
+  font-variant-numeric: tabular-nums; border-top: 1.5px solid; border-bottom: 1.5px solid; min-width: 60%; }
+th, td { padding: .3rem .8rem .3rem 0; text-align: right; vertical-align: bottom; }
+td { white-space: nowrap; border-top: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+"""
+
+
+@dataclass
+class Section:
+    """A part of the report: text, then tables, then figures.
+
+    Attributes:
+        heading: The heading.
+        text: Plain paragraphs with blank lines between.
+        figures: (path of a PNG, alternative text, caption).
+        tables: (table, caption); floats are written with three significant digits.
+    """
+
+    heading: str
+    text: str = ""
+    figures: Sequence[tuple[Path, str, str]] = field(default_factory=list)
+    tables: Sequence[tuple[pd.DataFrame, str]] = field(default_factory=list)
+
+
+def write_report(folder: Path, title: str, sections: Sequence[Section], language: str = "en") -> Path:
+    """Write report.html: pictures embedded, light and dark, readable on a phone, no script.
+
+    Args:
+        folder: Where it goes.
+        title: The page's title.
+        sections: The parts, in order. What the data lack is no figure; say so in the section's text.
+        language: `en` or `de`, for the reader's screen reader and hyphenation.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ThesisError: A picture is missing.
+    """
+    links = "".join(f'<a href="#s{i}">{html.escape(s.heading)}</a> ' for i, s in enumerate(sections))
+    body = "\n".join(_section(f"s{index}", section) for index, section in enumerate(sections))
+    page = (
+        f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html.escape(title)}</title>\n'
+        f"<style>{CSS}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n</body>\n</html>\n"
+    )
+    path = Path(folder) / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _section(name: str, section: Section) -> str:
+    parts = [f'<h2 id="{name}">{html.escape(section.heading)}</h2>']
+    parts += [f"<p>{html.escape(' '.join(text.split()))}</p>" for text in section.text.split("\n\n") if text.strip()]
+    parts += [_table(table, caption) for table, caption in section.tables]
+    for path, alt, caption in section.figures:
+        parts.append(
+            f'<figure><img src="{_embedded(path)}" alt="{html.escape(alt)}" loading="lazy">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+    return "<section>\n" + "\n".join(parts) + "\n</section>"
+
+
+def _table(table: pd.DataFrame, caption: str) -> str:
+    cells = table.to_html(index=False, border=0, justify="unset", na_rep="–", float_format=lambda x: f"{x:.3g}")  # noqa: RUF001
+    head, rest = cells.split("\n", 1)
+    return f'<div class="table">{head}<caption>{html.escape(caption)}</caption>\n{rest}</div>'
+
+
+def _embedded(path: Path) -> str:
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except OSError as error:
+        raise ThesisError(f"{path}: the report cannot read this picture ({error}); draw the figure again") from None
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=True, method=4)
+    if buffer.tell() > LOSSLESS_UP_TO:
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", quality=86, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

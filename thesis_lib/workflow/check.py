@@ -1,0 +1,187 @@
+"""What is wrong with an experiment, and what it would cost, before anything runs."""
+
+import json
+import re
+import statistics
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Kind, Parameters, read_parameters
+from thesis_lib.workflow.project import resolve_paths
+from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECONDS = {"data": 0.01, "inversion": 0.02, "inspection": 0.02, "generation": 0.02, "training": 0.0015, "analysis": 0.02}
+"""Seconds a unit of `work` takes with the bundled base model at 64 pixels on 2 cores; earlier runs' own are taken first."""
+START = 12.0
+"""Seconds a notebook takes to start."""
+
+
+def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
+    """Look at everything a parameter file names.
+
+    Args:
+        asked: The parameters, relative paths left relative.
+        root: The project.
+
+    Returns:
+        What is wrong, one sentence each; remarks; the number of classes.
+    """
+    parameters = resolve_paths(asked, root)
+    found, remarks = [], []
+    found += [
+        f"notebooks/{stage.notebook} is missing: restore it, for example with git checkout"
+        for stage in STAGES
+        if not (root / "notebooks" / stage.notebook).is_file()
+    ]
+    found += _base_problems(parameters)
+    weights = parameters.encoder.weights
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
+        found.append(f"encoder.weights: {weights} is no file: give imagenet, a safetensors file, or leave it out")
+    for kind in (Kind.ID, Kind.NEAR_OOD):
+        for strength in parameters.generation.of(kind).strengths:
+            if int(strength * parameters.generation.steps) < 1:
+                found.append(
+                    f"generation.{kind}.strengths: {strength} of {parameters.generation.steps} steps is no step at all, "
+                    "the pictures would come back unchanged: raise it or generation.steps"
+                )
+    classes = 0
+    try:
+        from thesis_lib.datasets import few_shot, read_tables
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            images, ood, _ = read_tables(parameters.data)
+        remarks += [str(warning.message) for warning in caught if warning.category is UserWarning]
+        classes = images["class_name"].nunique()
+        remarks.append(f"data: {classes} classes, {_counts(images, 'split')}" + (f"; OOD {_counts(ood, 'set')}" if ood is not None else ""))
+        if ood is None:
+            remarks.append("data: there are no OOD pictures, the figures that need them will be absent")
+        if "test" not in set(images["split"]):
+            found.append("data: there are no test pictures: the report would have nothing to report")
+        found += _broken([*images["path"], *(path for path in images["mask_path"] if path)])
+        few_shot(images, parameters.data.shots, parameters.seeds[0])
+    except ThesisError as error:
+        found.append(str(error))
+    return found, remarks, classes
+
+
+def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int = 2) -> list[str]:
+    """What would run and about how long it takes, as lines to print.
+
+    Args:
+        asked: The parameters, relative paths left relative.
+        root: The project.
+        run: The run's folder; the runs beside it tell how fast this machine is.
+        classes: Number of classes.
+        cores: Cores of the run.
+    """
+    todo = plan(asked, root, run)
+    if not todo:
+        return [f"nothing to do: {run.name} is complete"]
+    lines, total = [], 0.0
+    for stage in STAGES:
+        jobs = [job for job in todo if job.stage == stage]
+        if not jobs:
+            continue
+        rate = _measured_rate(stage.name, asked, run.parent, classes)
+        at_once = min(len(jobs), cores // stage.threads if stage.threads else 1)
+        seconds = (START + (rate or SECONDS.get(stage.name, 0.0)) * work(stage.name, asked, classes)) * len(jobs) / at_once
+        unknown = rate is None and asked.model.base != "bundled" and stage.name in ("inversion", "inspection", "generation")
+        lines.append(f"{stage.name:<12}{len(jobs):>3} jobs   {'time unknown for this base model' if unknown else _minutes(seconds)}")
+        total += 0.0 if unknown else seconds
+    pictures = classes * asked.generation.sources * asked.generation.per_source * 2 * len(asked.seeds)
+    head = f"{len(todo)} of {len(all_jobs(asked))} jobs would run, {pictures} synthetic pictures in all"
+    return [head, *lines, f"what is known together: about {_minutes(total)} on {cores} cores"]
+
+
+def work(stage: str, parameters: Parameters, classes: int) -> float:
+    """How much a job of a stage has to do, in units whose cost hardly depends on the parameters."""
+    latents = (parameters.model.size / 64) ** 2
+    generation, training = parameters.generation, parameters.training
+    pictures = classes * generation.sources * generation.per_source
+    match stage:
+        case "inversion":
+            return parameters.inversion.steps * parameters.inversion.batch * latents
+        case "generation":
+            steps = 0.0
+            for kind in (Kind.ID, Kind.NEAR_OOD):
+                at = generation.of(kind)
+                steps += statistics.mean([*(t / 1000 for t in at.timesteps), *at.strengths]) * generation.steps
+            return pictures * steps * latents
+        case "training":
+            views = training.classes_per_batch * (2 * training.anchors_per_class + training.near_ood_per_class)
+            return training.steps * views * (parameters.encoder.size / 64) ** 2 * (parameters.encoder.width / 16) ** 2
+        case "inspection":
+            return 1000 * latents
+        case "data" | "analysis":
+            return 100.0 * classes
+    return 0.0
+
+
+def _measured_rate(stage: str, asked: Parameters, runs: Path, classes: int) -> float | None:
+    """The median time a unit of work took in earlier runs with the same base model and network, where there are any."""
+    rates = []
+    for file in runs.glob("*/parameters.yaml"):
+        try:
+            past = read_parameters(file)
+        except ThesisError:  # of an older version
+            continue
+        if (past.model.base, past.encoder.architecture) == (asked.model.base, asked.encoder.architecture):
+            units = work(stage, past, past.data.num_classes or classes)
+            stamps = [read_stamp(file.parent / job.stamp) for job in all_jobs(past) if job.stage.name == stage]
+            rates += [stamp["seconds"] / units for stamp in stamps if stamp and units]
+    return statistics.median(rates) if rates else None
+
+
+def _base_problems(parameters: Parameters) -> Iterator[str]:
+    base = parameters.model.base
+    if base == "bundled":
+        return
+    folder = Path(base)
+    if not folder.is_dir():
+        if not re.fullmatch(r"[\w.\-]+/[\w.\-]+", base):
+            yield f"model.base: {base} is neither a folder nor a hub id such as owner/name: give one of them, or bundled"
+        return
+    if not (folder / "model_index.json").is_file():
+        yield f"model.base: {base} is no diffusers folder, it has no model_index.json: give what save_pretrained wrote"
+        return
+    for part in ("vae", "unet", "text_encoder"):
+        if not list((folder / part).glob("*.safetensors")):
+            yield f"model.base: {base}/{part} has no safetensors file: save the model with safe_serialization=True"
+    try:
+        down = 1
+        for part in ("vae", "unet"):
+            down *= 2 ** (len(json.loads((folder / part / "config.json").read_text())["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError):
+        yield f"model.base: {base} lacks a readable config.json in vae or unet: save the model again"
+        return
+    if parameters.model.size % down:
+        yield f"model.size: {parameters.model.size} does not fit {base}: give a multiple of {down}"
+
+
+def _broken(paths: list[str], most: int = 500) -> list[str]:
+    """Sentences about pictures that cannot be read; of many pictures an even sample is opened."""
+    from PIL import Image
+
+    found = []
+    for path in paths[:: max(1, len(paths) // most)]:
+        try:
+            with Image.open(path) as picture:
+                picture.verify()
+        except (OSError, SyntaxError) as error:
+            found.append(f"{path} is not a readable picture ({' '.join(str(error).split())}): replace or remove it")
+    return found
+
+
+def _counts(table: "pd.DataFrame", column: str) -> str:
+    return ", ".join(f"{count} {name}" for name, count in table[column].value_counts(sort=False).items())
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

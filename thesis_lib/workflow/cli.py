@@ -1,0 +1,195 @@
+"""The command line: `thesis run` and `thesis check`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
+from thesis_lib.workflow.execute import JOURNAL
+from thesis_lib.workflow.lock import TOKEN, running
+from thesis_lib.workflow.project import project_root, runs_folder, shown
+from thesis_lib.workflow.stages import Job, all_jobs, plan
+
+commands = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the experiments described by parameters/*.yaml.")
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+File = Annotated[Path, typer.Argument(help="the experiment's parameter file", metavar="PARAMETERS")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="change a parameter; may be repeated", metavar="KEY=VALUE")]
+
+
+@commands.command()
+def run(
+    parameters: File,
+    set_: Sets = None,
+    name: Annotated[str | None, typer.Option(help="the run's folder inside runs/")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="processor cores; all when not given")] = None,
+    until: Annotated[str | None, typer.Option(help="stop after this stage", metavar="STAGE")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run")] = False,
+    profile: Annotated[Path | None, typer.Option(help="folder of a Snakemake profile, for a cluster")] = None,
+) -> None:
+    """Run what is not done yet of an experiment; the same command continues a run that was ended anywhere."""
+    started = time.monotonic()
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the children are stopped first
+        signal.signal(ending, signal.default_int_handler)
+    root = project_root()
+    asked = _read(parameters, set_, name)
+    folder = runs_folder(root) / asked.name
+    if dry_run:
+        todo = plan(asked, root, folder, until)
+        for job, reason in todo.items():
+            print(f"{job.label:<40} {reason}")
+        print(f"{len(todo)} of {len(all_jobs(asked, until))} jobs would run" if todo else "nothing to do")
+        return
+    all_jobs(asked, until)  # refuses an unknown stage before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    with running(folder) as token:
+        text = dump_parameters(asked)
+        kept = folder / "parameters.yaml"
+        if not kept.exists() or kept.read_text(encoding="utf-8") != text:
+            from thesis_lib.storage import write_text  # imports torch: not when there is nothing to do
+
+            write_text(kept, text)
+        todo = plan(asked, root, folder, until)
+        if todo:
+            _snakemake(todo, root, folder, token, cores, profile)
+    last = all_jobs(asked, until)[-1]
+    done = f"{len(todo)} notebooks in {_clock(time.monotonic() - started)}" if todo else "nothing to do"
+    print(f"{done}: {shown(folder / last.folder if until else folder / 'report.html', root)}")
+
+
+@commands.command()
+def check(parameters: File, set_: Sets = None) -> None:
+    """Say what is wrong with a parameter file and the data it names, or what would run and about how long."""
+    from thesis_lib.workflow.check import estimate, problems
+
+    root, asked = project_root(), _read(parameters, set_)
+    found, remarks, classes = problems(asked, root)
+    print("\n".join(remarks))
+    if found:
+        raise ThesisError("\n".join(found))
+    print("\n".join(estimate(asked, root, runs_folder(root) / asked.name, classes, _all_cores())))
+
+
+def app() -> None:
+    """The console script: a ThesisError becomes its sentence and exit status 2."""
+    try:
+        commands()
+    except (ThesisError, OSError) as error:
+        console.print(str(error), style="red", markup=False)
+        sys.exit(2)
+
+
+def _read(path: Path, sets: list[str] | None, name: str | None = None) -> Parameters:
+    """The parameters of a file, given relative to the working directory or to the project, with what --set and --name say."""
+    if not path.exists() and (project_root() / path).exists():
+        path = project_root() / path
+    return read_parameters(path, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
+
+
+def _snakemake(todo: dict[Job, str], root: Path, folder: Path, token: str, cores: int | None, profile: Path | None) -> None:
+    """Have Snakemake run the jobs, and show how they fare."""
+    stamps = [job.stamp for job in todo]
+    cores = cores or _all_cores()
+    command = [sys.executable, "-m", "snakemake", *stamps, "--forcerun", *stamps]
+    command += ["--snakefile", root / "Snakefile", "--directory", folder]
+    command += ["--config", f"experiment={shown(folder / 'parameters.yaml', root)}", f"job_cores={cores}"]
+    # What to run is decided (forcerun); the lock is ours; a stamp is written whole, so none is ever incomplete.
+    command += ["--rerun-triggers", "params", "--nolock", "--ignore-incomplete", "--scheduler", "greedy", "--keep-going"]
+    if profile:
+        command += ["--workflow-profile", profile.resolve()]
+    else:
+        command += ["--cores", cores]
+        if Path("/proc/driver/nvidia/gpus").exists():  # one notebook at a time on it
+            command += ["--resources", "gpu=1"]
+    journal, log = folder / JOURNAL, folder / "snakemake.log"
+    journal.write_text("")
+    with log.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=root,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {TOKEN: token},
+            start_new_session=True,  # Ctrl-C reaches us alone, and `running` stops the children in order
+        )
+        try:
+            failures = _follow(process, journal, folder, len(todo))
+        except KeyboardInterrupt:
+            raise ThesisError("stopped; what was finished is kept, the same command continues") from None
+    if failures:
+        raise ThesisError(
+            "\n".join(f"{at['job']}: {at['problem']}\n  executed notebook: {shown(folder / at['log'], root)}" for at in failures)
+        )
+    if process.returncode:
+        if shutil.disk_usage(folder).free < 1_000_000:
+            raise ThesisError(f"{folder}: the disk is full: free some space and run the same command again")
+        tail = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-8:]
+        raise ThesisError("\n".join([f"Snakemake failed; the end of {shown(log, root)}:", *tail]))
+
+
+def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, jobs: int) -> list[dict[str, Any]]:
+    """Show the jobs that start and end until Snakemake does; return those that failed."""
+    columns = ("{task.description}", BarColumn(20), TimeElapsedColumn(), "{task.fields[last]}")
+    failures: list[dict[str, Any]] = []
+    bars: dict[str, tuple[TaskID, Path]] = {}
+    seen = done = 0
+    with Progress(SpinnerColumn(), *columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        everything = progress.add_task(f"{jobs} notebooks", total=jobs, last="")
+        while True:
+            ended = process.poll() is not None
+            lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # a line without its end is still being written
+            for at in map(json.loads, lines[seen:]):
+                if at["event"] == "start":
+                    bar = progress.add_task(at["job"], total=None, last="")
+                    bars[at["job"]] = (bar, (folder / at["log"]).with_suffix(".log"))
+                    continue
+                progress.remove_task(bars.pop(at["job"])[0])
+                if at["event"] == "failed":
+                    failures.append(at)
+                    console.print(f"[red]failed[/] {at['job']}")
+                    continue
+                done += 1
+                progress.update(everything, completed=done)
+                console.print(f"[green]done[/]   {at['job']:<32} {_clock(at['seconds']):>12}  ({done} of {jobs})")
+            seen = len(lines)
+            if ended:
+                return failures
+            for bar, log in bars.values() if console.is_terminal else ():
+                progress.update(bar, last=_last_words(log))
+            time.sleep(0.2)
+
+
+def _last_words(log: Path, length: int = 70) -> str:
+    """The last line a notebook printed, usually its progress bar."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 1000))
+            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[-length:].replace("[", "\\[")
+
+
+def _all_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+if __name__ == "__main__":
+    app()

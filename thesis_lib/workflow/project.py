@@ -1,0 +1,50 @@
+"""Where things are: the project's folder, the folder of runs, and paths in the parameters."""
+
+import os
+from pathlib import Path
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Parameters
+
+
+def project_root() -> Path:
+    """The folder that holds `Snakefile` and `parameters/`: the working directory, one above it, or the package's.
+
+    Raises:
+        ThesisError: There is none.
+    """
+    here, package = Path.cwd(), Path(__file__).resolve().parent
+    for folder in (here, *here.parents, *package.parents):
+        if (folder / "Snakefile").is_file() and (folder / "parameters").is_dir():
+            return folder
+    raise ThesisError(f"{here}: no project here (a folder with Snakefile and parameters/): change into the repository first")
+
+
+def runs_folder(root: Path) -> Path:
+    """The folder of all runs: `runs/` of the project, or what the environment variable THESIS_RUNS names."""
+    return root / os.environ.get("THESIS_RUNS", "runs")
+
+
+def shown(path: Path, root: Path) -> str:
+    """A path as a person writes it: relative to the project where it lies inside."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def resolve_paths(parameters: Parameters, root: Path) -> Parameters:
+    """The same parameters with relative paths made absolute; in a parameter file they are relative to the project.
+
+    A `model.base` that is no folder there is a hub id (or `bundled`) and stays as it is.
+    """
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else os.path.abspath(root / Path(path).expanduser())
+
+    data, model, encoder = parameters.data, parameters.model, parameters.encoder
+    folder = data.folder.model_copy(update={"ood_far": absolute(data.folder.ood_far)})
+    data = data.model_copy(update={"root": absolute(data.root), "folder": folder})
+    base = absolute(model.base)
+    if model.base != "bundled" and base and Path(base).is_dir():
+        model = model.model_copy(update={"base": base})
+    if encoder.weights != "imagenet":
+        encoder = encoder.model_copy(update={"weights": absolute(encoder.weights)})
+    return parameters.model_copy(update={"data": data, "model": model, "encoder": encoder})

@@ -1,0 +1,163 @@
+"""A run as its notebooks see it: parameters, folders, what earlier stages left, and the stamp that ends a stage."""
+
+import datetime
+import platform
+import re
+import subprocess
+import time
+import warnings
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
+from thesis_lib.storage import write_json, write_text
+from thesis_lib.workflow.project import project_root, resolve_paths, runs_folder, shown
+from thesis_lib.workflow.stages import STAGES, STAMP, cells_digest, digest, kept_files, made_of, make_job, read_stamp, why
+
+PACKAGES = ("thesis-lib", "torch", "torchvision", "diffusers", "transformers", "numpy", "pandas", "scikit-learn", "umap-learn")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment's run; see `open_run`. All paths are absolute."""
+
+    parameters: Parameters
+    """Merged and checked; relative paths in them made absolute."""
+    folder: Path
+    """runs/<name>."""
+    root: Path
+    """The project."""
+    experiment: str
+    """The parameter file, relative to the project."""
+    asked: Parameters
+    """The parameters as in the file."""
+    notebooks: dict[str, str]
+    """Digests of the stages' notebooks when the run was opened: what runs, even if a file is saved meanwhile."""
+    started: float = field(default_factory=time.time)
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.parameters.name
+
+    @property
+    def data(self) -> Path:
+        """Image tables and crops."""
+        return self.folder / "data"
+
+    @property
+    def inspection(self) -> Path:
+        """Figures of notebook 03."""
+        return self.folder / "inspection"
+
+    @property
+    def report(self) -> Path:
+        """The page report.html; its stage's folder is the run's."""
+        return self.folder / "report.html"
+
+    def seed(self, seed: int) -> Path:
+        """Everything of one seed."""
+        return self.folder / f"seed{seed}"
+
+    def concepts(self, seed: int) -> Path:
+        """Learned concepts."""
+        return self.seed(seed) / "concepts"
+
+    def synthetic(self, seed: int) -> Path:
+        """Synthetic pictures and their manifest."""
+        return self.seed(seed) / "synthetic"
+
+    def arm(self, arm: str, seed: int) -> Path:
+        """An arm's networks, features and curves."""
+        return self.seed(seed) / str(arm)
+
+    def analysis(self, seed: int) -> Path:
+        """Metrics, embeddings and figures of a seed's arms."""
+        return self.seed(seed) / "analysis"
+
+    def require(self, stage: str, seed: int | None = None, arm: str | None = None) -> Path:
+        """The folder of a stage that is done; warns when it was made with other parameters or an older notebook.
+
+        Raises:
+            ThesisError: The stage is not done; the sentence says how to do it.
+        """
+        job = make_job(stage, seed, arm)
+        where = shown(self.folder / job.folder, self.root)
+        remedy = f"run notebook {job.stage.notebook[:2]} first (or: thesis run {self.experiment} --until {stage})"
+        if not read_stamp(self.folder / job.stamp):
+            raise ThesisError(f"{where} has no {job.stage.product}: {remedy}")
+        if reason := why(job, self.asked, self.root, self.folder):
+            warnings.warn(f"{where} is not up to date ({reason}): {remedy}", stacklevel=2)
+        return self.folder / job.folder
+
+    def finish(self, folder: Path, stage: str, **content: Any) -> None:
+        """Write the stamp that says that a stage is done and what made it; last of all.
+
+        Args:
+            folder: The stage's folder, for example ``run.concepts(seed)``.
+            stage: The stage's name.
+            content: What else to keep, JSON-encodable.
+
+        Raises:
+            ThesisError: `folder` is no folder of this stage, or the disk is full.
+        """
+        folder = Path(folder)
+        inside = folder.relative_to(self.folder).as_posix() if folder.is_relative_to(self.folder) else ""
+        at = re.fullmatch(r"(?:seed(?P<seed>\d+))?(?:/?(?P<arm>\w+))?", inside)
+        job = make_job(stage, at and at["seed"], at and at["arm"])
+        if self.folder / job.folder != folder:
+            raise ThesisError(f"{folder} is no folder of the stage {stage}, which is {self.folder / job.stage.folder}")
+        made = made_of(job, self.asked, self.root, self.folder) | {"notebook": self.notebooks[stage]}
+        commit = _git(self.root, "rev-parse", "HEAD")
+        stamp = {
+            "stage": stage,
+            "seed": job.seed,
+            "arm": job.arm,
+            "experiment": self.experiment,
+            "seconds": round(time.time() - self.started, 1),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "commit": commit,
+            "dirty": bool(_git(self.root, "status", "--porcelain", "--untracked-files=no")) if commit else None,
+            "key": digest(made),
+            "made_of": made,
+            "files": kept_files(job.stage, folder),
+        }
+        write_json(folder / STAMP, content | stamp)
+
+
+def open_run(experiment: str, overrides: str = "") -> Run:
+    """Open an experiment's run.
+
+    Args:
+        experiment: The parameter file, relative to the project whatever the working directory.
+        overrides: ``key=value`` items with blanks between; they change the run's name.
+
+    Returns:
+        The run; its folder holds the merged parameters as `parameters.yaml`.
+
+    Raises:
+        ThesisError: The parameters are wrong.
+    """
+    root = project_root()
+    asked = read_parameters(root / experiment, overrides)
+    folder = runs_folder(root) / asked.name
+    text = dump_parameters(asked)
+    kept = folder / "parameters.yaml"
+    if not kept.exists() or kept.read_text(encoding="utf-8") != text:
+        write_text(kept, text)
+    notebooks = {stage.name: cells_digest(root / "notebooks" / stage.notebook) for stage in STAGES}
+    return Run(resolve_paths(asked, root), folder, root, experiment, asked, notebooks)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """The output of a git command; none outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

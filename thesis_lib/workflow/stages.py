@@ -1,0 +1,288 @@
+"""The graph of an experiment: stages, their jobs, what each is made of, and which have to run.
+
+A stage is one notebook. A job is a stage for one seed and arm; it ends by writing its stamp, `stage.json`, which says what
+it was made of: the notebook's code cells, the parameters the stage reads, fingerprints of outside files, and the keys of
+its inputs. A job has to run when the stamp is absent or says otherwise, when one of its files is gone, or when an input
+has to run. Time stamps play no part: a notebook saved with new outputs, or a run copied elsewhere, is still done.
+A change of the package's code reruns nothing; delete a stage's stamp to have it made anew.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Arm, Kind, Parameters
+from thesis_lib.workflow.project import resolve_paths
+
+STAMP = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One notebook of the graph."""
+
+    name: str
+    notebook: str
+    folder: str
+    """Inside the run's folder; `{seed}` and `{arm}` make it a stage per seed, or per seed and arm."""
+    product: str
+    """What it leaves, in words."""
+    reads: str
+    """The parameters it reads, sections or `section.name`; a change of others does not rerun it."""
+    keeps: tuple[str, ...] = ("**/*",)
+    """Patterns of the files in its folder that must stay for the stage to count as done."""
+    threads: int = 0
+    """0: all cores of the run."""
+    gpu: bool = False
+    minutes: int = 60
+    """Time limit, asked of a cluster."""
+
+    @property
+    def wildcards(self) -> list[str]:
+        """What it is run for each of: nothing, `seed`, or `seed` and `arm`."""
+        return [name for name in ("seed", "arm") if f"{{{name}}}" in self.folder]
+
+
+_DIFFUSION = "data model inversion generation language"
+STAGES = (
+    Stage("data", "01_data_exploration.ipynb", "data", "image table", "data model.size language"),
+    Stage(
+        "inversion", "02_textual_inversion.ipynb", "seed{seed}/concepts", "concepts", "data model inversion language",
+        gpu=True, minutes=480,
+    ),
+    Stage(
+        "inspection", "03_augmentation_inspection.ipynb", "inspection", "inspection figures", _DIFFUSION, gpu=True,
+    ),
+    Stage(
+        "generation", "04_augmentation_generation.ipynb", "seed{seed}/synthetic", "synthetic pictures", _DIFFUSION,
+        gpu=True, minutes=720,
+    ),
+    Stage(
+        "training", "05_contrastive_training.ipynb", "seed{seed}/{arm}", "trained encoder",
+        "data model generation encoder training probe evaluation language", threads=1, gpu=True, minutes=720,
+    ),
+    Stage(
+        "analysis", "06_embedding_analysis.ipynb", "seed{seed}/analysis", "analysis",
+        "arms data model encoder training probe evaluation language",
+    ),
+    Stage(
+        "report", "07_experiment_report.ipynb", ".", "report", " ".join(Parameters.model_fields),
+        keeps=("report.html", "metrics.json", "figures/**/*", "tables/**/*"),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage for one seed and arm, where it has them. Paths are relative to the run's folder."""
+
+    stage: Stage
+    seed: int | None = None
+    arm: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Its outputs' folder."""
+        return self.stage.folder.format(seed=self.seed, arm=self.arm)
+
+    @property
+    def stamp(self) -> str:
+        """Written last of all."""
+        return f"{self.folder}/{STAMP}".removeprefix("./")
+
+    @property
+    def label(self) -> str:
+        """Its name for people: `training seed0 real_id`."""
+        return " ".join([self.stage.name, *([] if self.seed is None else [f"seed{self.seed}"]), *filter(None, [self.arm])])
+
+    @property
+    def log(self) -> str:
+        """The executed notebook."""
+        return f"notebooks/{self.label.replace(' ', '_')}.ipynb"
+
+    def arguments(self, experiment: str, parameters: Parameters) -> dict[str, Any]:
+        """What papermill gives to the notebook's parameters cell."""
+        given: dict[str, Any] = {"experiment": experiment, "overrides": "", "seed": self.seed, "arm": self.arm}
+        if self.stage.name == "inspection":  # looks at one seed's concepts: the first's
+            given["seed"] = parameters.seeds[0]
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def make_job(name: str, seed: int | str | None = None, arm: str | None = None) -> Job:
+    """The job of the stage called `name` for a seed and arm, leaving out what the stage does not have.
+
+    Raises:
+        ThesisError: There is no such stage, or a seed or arm it needs is not given.
+    """
+    stage = next((stage for stage in STAGES if stage.name == name), None)
+    if stage is None:
+        raise ThesisError(f"{name} is not a stage; the stages are: {', '.join(stage.name for stage in STAGES)}")
+    if missing := [at for at in stage.wildcards if {"seed": seed, "arm": arm}[at] is None]:
+        raise ThesisError(f"the stage {name} runs per {' and '.join(stage.wildcards)}: say which {missing[0]}")
+    has = stage.wildcards
+    return Job(stage, int(str(seed)) if "seed" in has else None, str(arm) if "arm" in has else None)
+
+
+def all_jobs(parameters: Parameters, until: str | None = None) -> list[Job]:
+    """The experiment's jobs in an order in which they can run; with `until`, that stage's and what they need."""
+    jobs: list[Job] = []
+    for stage in STAGES:
+        seeds = parameters.seeds if "seed" in stage.wildcards else [None]
+        arms = parameters.arms if "arm" in stage.wildcards else [None]
+        jobs += [make_job(stage.name, seed, arm) for seed in seeds for arm in arms]
+    last = make_job(until or STAGES[-1].name, 0, "").stage
+    wanted = {job for job in jobs if job.stage == last}
+    for job in reversed(jobs):
+        if job in wanted:
+            wanted.update(job_inputs(job, parameters))
+    return [job for job in jobs if job in wanted]
+
+
+def job_inputs(job: Job, parameters: Parameters) -> list[Job]:
+    """The jobs whose outputs a job reads."""
+    match job.stage.name:
+        case "inversion":
+            return [make_job("data")]
+        case "inspection":
+            return [make_job("inversion", parameters.seeds[0])]
+        case "generation":
+            return [make_job("inversion", job.seed)]
+        case "training" if set(Arm(str(job.arm)).kinds) == {Kind.REAL}:
+            return [make_job("data")]
+        case "training":
+            return [make_job("data"), make_job("generation", job.seed)]
+        case "analysis":
+            return [make_job("training", job.seed, arm) for arm in parameters.arms]
+        case "report":
+            return [make_job("inspection"), *(make_job("analysis", seed) for seed in parameters.seeds)]
+    return []
+
+
+def plan(parameters: Parameters, root: Path, run: Path, until: str | None = None) -> dict[Job, str]:
+    """The jobs that have to run, each with the reason in words; empty when everything is done.
+
+    Args:
+        parameters: As in the parameter file, relative paths left relative.
+        root: The project.
+        run: The run's folder.
+        until: The last stage wanted.
+    """
+    todo: dict[Job, str] = {}
+    for job in all_jobs(parameters, until):
+        if reason := why(job, parameters, root, run):
+            todo[job] = reason
+        elif before := next((needed for needed in job_inputs(job, parameters) if needed in todo), None):
+            todo[job] = f"follows {before.label}"
+    return todo
+
+
+def why(job: Job, parameters: Parameters, root: Path, run: Path) -> str:
+    """Why a job is not up to date with its inputs as they are; empty when it is."""
+    stamp = read_stamp(run / job.stamp)
+    if not stamp:
+        return "not done yet"
+    was, now = stamp.get("made_of", {}), made_of(job, parameters, root, run)
+    if was.get("notebook") != now["notebook"]:
+        return f"{job.stage.notebook} changed"
+    if changed := _differences(was.get("parameters"), now["parameters"]):
+        return f"changed: {_some(changed)}"
+    if was.get("outside") != now["outside"]:
+        return "the data set or weights it reads changed"
+    if was.get("inputs") != now["inputs"]:
+        return "its inputs changed"
+    files = stamp.get("files", [])
+    there: set[str] = set()
+    for parent in {os.path.dirname(name) for name in files}:  # one listing a folder, there may be thousands of pictures
+        if (run / job.folder / parent).is_dir():
+            there.update(os.path.join(parent, name) for name in os.listdir(run / job.folder / parent))
+    gone = [name for name in files if name not in there]
+    return f"missing: {_some(gone)}" if gone else ""
+
+
+def made_of(job: Job, parameters: Parameters, root: Path, run: Path) -> dict[str, Any]:
+    """What the job's outputs would be made of now, JSON-encodable; arguments as for `plan`."""
+    values = parameters.model_dump(mode="json")
+    names = job.stage.reads.split()
+    return {
+        "notebook": cells_digest(root / "notebooks" / job.stage.notebook),
+        "parameters": {name: functools.reduce(lambda at, key: at[key], name.split("."), values) for name in names},
+        "outside": _outside(job.stage.name, parameters, root),
+        "inputs": {at.stamp: read_stamp(run / at.stamp).get("key") for at in job_inputs(job, parameters)},
+    }
+
+
+def read_stamp(path: Path) -> dict[str, Any]:
+    """A stamp's content; empty when there is none that can be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def kept_files(stage: Stage, folder: Path) -> list[str]:
+    """The files of a finished stage that must stay, sorted; hidden files, the stamp and checkpoints need not."""
+    found = {path.relative_to(folder) for pattern in stage.keeps for path in folder.glob(pattern) if path.is_file()}
+    return sorted(
+        path.as_posix()
+        for path in found
+        if path.name != STAMP and "checkpoint" not in path.name and not any(part.startswith(".") for part in path.parts)
+    )
+
+
+def cells_digest(notebook: Path) -> str:
+    """A digest of what a notebook does: its code cells, without outputs, and without the cell tagged `parameters`."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ThesisError(f"{notebook} is missing or no notebook: restore it, for example with git checkout") from None
+    code = [cell for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
+    return digest([source for cell in code if (source := "".join(cell["source"]).strip())])
+
+
+def digest(content: Any) -> str:
+    """Sixteen hexadecimal digits that tell JSON-encodable contents apart."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _differences(was: Any, now: Any, prefix: str = "") -> list[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = sorted({*was, *now})
+        return [path for key in keys for path in _differences(was.get(key), now.get(key), f"{prefix}.{key}")]
+    return [] if was == now else [prefix.removeprefix(".") or "parameters"]
+
+
+def _outside(stage: str, parameters: Parameters, root: Path) -> str:
+    """A fingerprint of the files a stage reads that no other stage writes; bundled ones are part of the package."""
+    at, package = resolve_paths(parameters, root), Path(__file__).parents[1]
+    if stage == "data":
+        return digest([_prints(at.data.root or str(package / "datasets")), _prints(at.data.folder.ood_far)])
+    if stage == "inversion":
+        return digest(_prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base))
+    return digest(_prints(at.encoder.weights)) if stage == "training" else ""
+
+
+def _prints(path: str | None) -> list[str]:
+    """What tells the files at `path` apart: names, which is quick for a large data set, and samples of weights."""
+    folder = Path(path or "none")
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    prints = []
+    for file in [folder] if folder.is_file() else files:
+        name = str(file.relative_to(folder if folder.is_dir() else folder.parent))
+        if file.suffix in (".safetensors", ".parquet"):  # retrained weights keep their size but differ everywhere
+            with file.open("rb") as opened:
+                size = opened.seek(0, os.SEEK_END)
+                opened.seek(size // 2)
+                name += f" {size} {hashlib.sha256(opened.read(65536)).hexdigest()}"
+        if file.suffix not in (".py", ".pyc") and not name.startswith(".") and "/." not in name:
+            prints.append(name)
+    return sorted(prints)
