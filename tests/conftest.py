@@ -25,10 +25,14 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from thesis_lib.diffusion import miniature as m
 
     torch.manual_seed(0)
-    recipe = m.MiniatureRecipe(size=SIZE, vae_channels=(8, 8, 8), unet_channels=(16, 32, 32), text_width=32, text_layers=1)
+    recipe = m.MiniatureRecipe(
+        size=SIZE, vae_channels=(8, 8, 8), unet_channels=(16, 32, 32), text_width=32, text_layers=1
+    )
     tokenizer = m.build_tokenizer(m.words_of([recipe.extra_words]), recipe.context)
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    m.save_miniature(folder, m.build_vae(recipe), m.build_unet(recipe), m.build_text_encoder(recipe, tokenizer), tokenizer)
+    m.save_miniature(
+        folder, m.build_vae(recipe), m.build_unet(recipe), m.build_text_encoder(recipe, tokenizer), tokenizer
+    )
     return folder
 
 

@@ -56,7 +56,7 @@ class Section(BaseModel):
 class CropParameters(Section):
     """The square cut around the object."""
 
-    margin: Annotated[float, Field(ge=0, le=2)] = 0.15
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.06
     """Margin on each side, as a share of the longer side of the object's box."""
     dilation: Annotated[int, Field(ge=0)] | None = None
     """The thesis's way instead: dilate the mask by this many pixels, no relative margin."""
@@ -96,7 +96,9 @@ class DataParameters(Section):
     @model_validator(mode="after")
     def _root_is_named(self) -> "DataParameters":
         if self.reader != "parts" and self.root is None:
-            raise ValueError(f"reader {self.reader} needs data.root, the data set's folder: add --set data.root=/path/to/it")
+            raise ValueError(
+                f"reader {self.reader} needs data.root, the data set's folder: add --set data.root=/path/to/it"
+            )
         return self
 
 
@@ -300,7 +302,9 @@ def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Pa
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise ThesisError(f"{path}: cannot read the parameter file ({error.strerror}); {path.parent} has: {there}") from None
+        raise ThesisError(
+            f"{path}: cannot read the parameter file ({error.strerror}); {path.parent} has: {there}"
+        ) from None
     except yaml.YAMLError as error:
         raise ThesisError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

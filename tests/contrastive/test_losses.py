@@ -37,7 +37,12 @@ def batch(seed, size=7, views=2, classes=3, dim=5):
 
 
 @pytest.mark.parametrize("negatives", ["own_class", "all_classes"])
-@given(seed=st.integers(0, 10_000), size=st.integers(1, 8), views=st.integers(1, 3), temperature=st.sampled_from([0.07, 0.5, 2.0]))
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(1, 8),
+    views=st.integers(1, 3),
+    temperature=st.sampled_from([0.07, 0.5, 2.0]),
+)
 @settings(max_examples=40, deadline=None)
 def test_equals_the_slow_version(negatives, seed, size, views, temperature):
     features, labels, near = batch(seed, size, views)
@@ -69,7 +74,10 @@ def test_collapse_value_is_the_mean_log_size_of_the_contrast_set():
 
 
 def gradient_on_near(negatives, label_of_near):
-    features, labels = torch.randn(5, 1, 4, generator=torch.Generator().manual_seed(3)), torch.tensor([0, 0, 1, 1, label_of_near])
+    features, labels = (
+        torch.randn(5, 1, 4, generator=torch.Generator().manual_seed(3)),
+        torch.tensor([0, 0, 1, 1, label_of_near]),
+    )
     features.requires_grad_()
     near = torch.tensor([False] * 4 + [True])
     loss = SupConLoss(0.2, negatives)

@@ -61,7 +61,9 @@ def test_outside_the_region_nothing_changes(tiny_base, shots, region):
     timestep, _ = insertion_timestep(tiny_base, 10, strength=0.8)
     may_change = region_masks(masks[:3], region, [1, 2, 3])
     concepts = Concepts(tiny_base, {}, ["gear"])
-    made = augment(tiny_base, concepts, pictures[:3], tiny_base.encode(pictures[:3]), requests(timestep), 10, may_change)
+    made = augment(
+        tiny_base, concepts, pictures[:3], tiny_base.encode(pictures[:3]), requests(timestep), 10, may_change
+    )
     outside = ~may_change[:, None].expand_as(made)
     assert torch.equal(made[outside], pictures[:3][outside])
     assert not torch.equal(made[~outside], pictures[:3][~outside])

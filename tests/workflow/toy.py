@@ -1,4 +1,4 @@
-"""A toy project: the real Snakefile and stages, with notebooks of a second or two that continue where they were stopped."""
+"""A toy project: the real Snakefile and stages, with small notebooks that continue where they were stopped."""
 
 import hashlib
 import json
@@ -24,12 +24,13 @@ inversion: {steps: 6}
 training: {steps: 6}
 """
 
-# Each notebook writes one line a step that depends on the lines before it and on what its inputs left; stopped anywhere,
+# Each notebook writes a line a step that depends on the lines before it and on what its inputs left; stopped anywhere,
 # it continues at the line where it was. So a lost or doubled line, or a stale input, shows in every later file.
 OPEN = """
-import hashlib, time
+import hashlib, os, time
 from thesis_lib.workflow.run import open_run
 run = open_run(experiment, overrides)
+print("threads", os.environ["OMP_NUM_THREADS"])
 """
 WORK = """
 folder = {folder}
@@ -50,7 +51,7 @@ NOTEBOOKS = {
     "data": ("run.data", "", "4", "run.parameters.data.shots"),
     "inversion": ("run.concepts(seed)", 'run.require("data")', "run.parameters.inversion.steps", "seed"),
     "inspection": ("run.inspection", 'run.require("inversion", seed)', "2", "seed"),
-    "generation": ("run.synthetic(seed)", 'run.require("inversion", seed)', "4", "run.parameters.generation.per_source"),
+    "generation": ("run.synthetic(seed)", 'run.require("inversion", seed)', "4", "run.parameters.generation.batch"),
     "training": (
         "run.arm(arm, seed)",
         'run.require("data"), *([] if arm == "real" else [run.require("generation", seed)])',
@@ -74,7 +75,8 @@ def make_project(folder: Path, pause: float = 0.0) -> Path:
         if stage.name == "report":
             work += 'run.report.write_text("<p>done</p>")\n'
         defaults = 'experiment = "parameters/toy.yaml"\narm = "real"\nseed = 0\noverrides = ""'
-        cells = [cell(defaults, ["parameters"]), cell(OPEN), cell(work), cell(f'run.finish(folder, "{stage.name}", lines=len(lines))')]
+        last = f'run.finish(folder, "{stage.name}", lines=len(lines))'
+        cells = [cell(defaults, ["parameters"]), cell(OPEN), cell(work), cell(last)]
         write_notebook(folder / "notebooks" / stage.notebook, cells)
     return folder
 
@@ -94,7 +96,8 @@ def cell(source: str, tags: list[str] | None = None) -> dict[str, Any]:
 def write_notebook(path: Path, cells: list[dict[str, Any]]) -> None:
     """Write a notebook of these cells."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path.write_text(json.dumps({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}, indent=1))
+    content = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content, indent=1))
 
 
 def save_as_jupyterlab(path: Path) -> None:
@@ -138,9 +141,9 @@ def thesis(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def results(run: Path) -> dict[str, str]:
     """All that a run left which must not depend on how it got there."""
-    left = {path.relative_to(run).as_posix(): path.read_text() for path in sorted(run.rglob("result.txt"))}
-    keys = {path.relative_to(run).as_posix(): json.loads(path.read_text())["key"] for path in sorted(run.rglob("stage.json"))}
-    return left | keys
+    left = {str(path.relative_to(run)): path.read_text() for path in sorted(run.rglob("result.txt"))}
+    stamps = {str(path.relative_to(run)): json.loads(path.read_text()) for path in sorted(run.rglob("stage.json"))}
+    return left | {name: stamp["key"] for name, stamp in stamps.items()}
 
 
 def processes_of(project: Path) -> list[psutil.Process]:

@@ -72,7 +72,9 @@ class BatchComposer:
         for kind, by_class in self.rows.items():
             empty = [int(c) for c, rows in by_class.items() if not len(rows)]
             if empty:
-                raise ThesisError(f"classes with labels {empty} have no {kind} pictures: run notebook 04 for them first")
+                raise ThesisError(
+                    f"classes with labels {empty} have no {kind} pictures: run notebook 04 for them first"
+                )
 
     def compose(self, step: int) -> Batch:
         """The batch of `step`: (kind, picture) drawn class by class, without repeats where the class has enough."""

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import ResNet50_Weights, ResNet18_Weights, resnet18, resnet50
+from torchvision.models import ResNet18_Weights, ResNet50_Weights, resnet18, resnet50
 from torchvision.models.resnet import BasicBlock
 
 from thesis_lib.errors import ThesisError

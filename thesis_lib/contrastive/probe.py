@@ -14,7 +14,9 @@ from thesis_lib.randomness import derive_seed, torch_generator
 
 
 @torch.no_grad()
-def extract_features(network: Callable[[torch.Tensor], torch.Tensor], pictures: torch.Tensor, size: int) -> torch.Tensor:
+def extract_features(
+    network: Callable[[torch.Tensor], torch.Tensor], pictures: torch.Tensor, size: int
+) -> torch.Tensor:
     """Features (n, d) in float32 of uint8 pictures (n, 3, h, w), without augmentation, in evaluation mode."""
     if isinstance(network, nn.Module):
         network.eval()  # batch norm in training mode would make a feature depend on its batch
@@ -72,7 +74,9 @@ def train_probe(
     return classifier.eval()
 
 
-def knn_accuracy(bank: torch.Tensor, bank_labels: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, k: int) -> float:
+def knn_accuracy(
+    bank: torch.Tensor, bank_labels: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, k: int
+) -> float:
     """Accuracy of a cosine k-nearest-neighbour vote; ties go to the class of the nearer neighbours.
 
     Args:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
+from thesis_lib.randomness import derive_seed
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,18 @@ def generate_from_noise(
     guidance = torch.full((len(seeds),), guidance_scale)
     text, empty = concepts.encode(prompts), concepts.encode([""])[0]
     return base.decode(denoise(base, noise, schedule(base, steps), text, empty, guidance).cpu())
+
+
+def preview(
+    base: BaseModel, concepts: Concepts, count: int, steps: int, guidance_scale: float, seed: int
+) -> torch.Tensor:
+    """`count` pictures of every class from noise, prompted with its concept alone: uint8 (classes, count, 3, size, size)."""
+    names = [name for name in concepts.classes for _ in range(count)]
+    prompts = [concepts.prompt("a photo of a {}", name) for name in names]
+    seeds = [derive_seed(seed, "preview", name, i) for i, name in enumerate(names)]
+    chunks = [slice(i, i + 32) for i in range(0, len(names), 32)]
+    made = [generate_from_noise(base, concepts, prompts[c], seeds[c], steps, guidance_scale) for c in chunks]
+    return torch.cat(made).unflatten(0, (-1, count)) if made else torch.empty(0)
 
 
 @torch.no_grad()

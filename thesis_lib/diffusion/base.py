@@ -133,7 +133,16 @@ def load_base_model(parameters: ModelParameters) -> BaseModel:
     for module in (vae, unet, text_encoder):
         module.to(device).eval().requires_grad_(False)
     return BaseModel(
-        base, _digest(unet, text_encoder, vae), parameters.size, vae, unet, text_encoder, tokenizer, scheduler, device, dtype
+        base,
+        _digest(unet, text_encoder, vae),
+        parameters.size,
+        vae,
+        unet,
+        text_encoder,
+        tokenizer,
+        scheduler,
+        device,
+        dtype,
     )
 
 

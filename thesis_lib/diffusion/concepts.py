@@ -69,13 +69,17 @@ class Concepts:
         if vectors:
             names = [placeholder(name) for name in vectors]
             if len(set(names)) < len(names):
-                raise ThesisError(f"two classes have the same placeholder token: {sorted(names)}; rename a class folder")
+                raise ThesisError(
+                    f"two classes have the same placeholder token: {sorted(names)}; rename a class folder"
+                )
             for name, rows in vectors.items():
                 self.tokens[name] = expand(placeholder(name), len(rows))
             added = [token for tokens in self.tokens.values() for token in tokens]
             first = len(base.tokenizer)
             if base.tokenizer.add_tokens(added) != len(added):
-                raise ThesisError(f"the tokenizer of {base.name} already has one of the placeholder tokens {added[:3]} ...")
+                raise ThesisError(
+                    f"the tokenizer of {base.name} already has one of the placeholder tokens {added[:3]} ..."
+                )
             if base.tokenizer.convert_tokens_to_ids(added) != list(range(first, first + len(added))):
                 raise RuntimeError("placeholder tokens did not get consecutive ids")
             rows = torch.cat([v.float() for v in vectors.values()]).to(base.device)
@@ -91,7 +95,9 @@ class Concepts:
             ThesisError: The class has no learned concept although others have.
         """
         if class_name not in self.tokens and self.tokens:
-            raise ThesisError(f"unknown concept {class_name!r}: learned are {', '.join(self.tokens)}; run notebook 02 for it")
+            raise ThesisError(
+                f"unknown concept {class_name!r}: learned are {', '.join(self.tokens)}; run notebook 02 for it"
+            )
         words = " ".join(self.tokens[class_name]) if self.tokens else plain_words(class_name)
         return template.format(words)
 
@@ -102,7 +108,9 @@ class Concepts:
             wanted = [t for tokens in self.tokens.values() if f"{tokens[0]}" in prompt.split() for t in tokens]
             missing = set(self.base.tokenizer.convert_tokens_to_ids(wanted)) - set(row) if wanted else set()
             if missing:
-                raise ThesisError(f"the prompt {prompt!r} holds {len(wanted) - len(missing)} of {len(wanted)} concept vectors")
+                raise ThesisError(
+                    f"the prompt {prompt!r} holds {len(wanted) - len(missing)} of {len(wanted)} concept vectors"
+                )
         return ids
 
     @torch.no_grad()
@@ -144,9 +152,13 @@ def load_concepts(folder: Path, base: BaseModel) -> Concepts:
     Raises:
         ThesisError: There are no concepts, or they were learned with another base model.
     """
-    recipe = read_json(folder / "recipe.json", "there are no concepts: run notebook 02 first (thesis run ... --until inversion)")
+    recipe = read_json(
+        folder / "recipe.json", "there are no concepts: run notebook 02 first (thesis run ... --until inversion)"
+    )
     if recipe["model_digest"] != base.digest:
-        raise ThesisError(f"{folder}: the concepts were learned with {recipe['model']}, not with this {base.name}: run notebook 02")
+        raise ThesisError(
+            f"{folder}: the concepts were learned with {recipe['model']}, not with this {base.name}: run notebook 02"
+        )
     vectors = {}
     for name in recipe["learned"]:
         tensors, _ = load_tensors(folder / f"{placeholder(name)[1:-1]}.safetensors")

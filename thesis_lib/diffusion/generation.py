@@ -6,7 +6,6 @@ the work can be divided among machines that share a folder.
 
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,17 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from tqdm.auto import tqdm
 
-from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, region_masks
+from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, reconstruct, region_masks
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, Kind
 from thesis_lib.randomness import derive_seed, numpy_generator
-from thesis_lib.storage import atomic, write_table
+from thesis_lib.storage import atomic, load_tensors, save_tensors, write_table
 
 ROW = "thesis"
 """Name of the PNG text chunk that holds a picture's manifest row."""
+RECONSTRUCTIONS = "reconstructions.safetensors"
 SYNTHETIC = (Kind.ID, Kind.NEAR_OOD)
 
 
@@ -49,7 +49,9 @@ def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParame
     usable = shots[masks.flatten(1).any(1).numpy()] if needs_mask else shots
     without = sorted(set(shots["class_name"]) - set(usable["class_name"]))
     if without:
-        raise ThesisError(f"classes {without} have no source picture with a mask: set generation.id.mask and near_ood.mask to none")
+        raise ThesisError(
+            f"classes {without} have no source picture with a mask: set generation.id.mask and near_ood.mask to none"
+        )
     chosen = [
         numpy_generator(seed, "sources", name).permutation(rows.index.to_numpy())[: p.sources]
         for name, rows in usable.groupby("class_name", sort=True)
@@ -202,6 +204,40 @@ def generate(
     return done
 
 
+def write_reconstructions(
+    base: BaseModel, pictures: torch.Tensor, masks: torch.Tensor, region: str, folder: Path
+) -> torch.Tensor:
+    """Pass the shots through the VAE where generation would have changed them, and keep them beside the sets.
+
+    Args:
+        base: The base model.
+        pictures: uint8 (n, 3, size, size), all shots.
+        masks: bool (n, size, size); a picture without a mask passes through whole.
+        region: As in `region_masks`.
+        folder: The seed's folder of synthetic pictures.
+
+    Returns:
+        uint8 (n, 3, size, size).
+    """
+    may_change = torch.ones_like(masks)
+    has = masks.flatten(1).any(1)
+    if has.any():
+        may_change[has] = region_masks(masks[has], region, [0] * int(has.sum()))
+    passed = reconstruct(base, pictures, may_change)
+    save_tensors(folder / RECONSTRUCTIONS, {"pictures": passed})
+    return passed
+
+
+def read_reconstructions(folder: Path, count: int) -> torch.Tensor:
+    """What `write_reconstructions` kept, for `count` shots."""
+    passed = load_tensors(folder / RECONSTRUCTIONS)[0]["pictures"]
+    if len(passed) != count:
+        raise ThesisError(
+            f"{folder / RECONSTRUCTIONS} holds {len(passed)} pictures, not {count}: run notebook 04 again"
+        )
+    return passed
+
+
 def read_manifest(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:
     """The manifest and its pictures, uint8 (n, 3, size, size).
 
@@ -210,7 +246,9 @@ def read_manifest(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:
     """
     path = folder / "manifest.parquet"
     if not path.exists():
-        raise ThesisError(f"{folder} has no manifest.parquet: run notebook 04 first (thesis run ... --until generation)")
+        raise ThesisError(
+            f"{folder} has no manifest.parquet: run notebook 04 first (thesis run ... --until generation)"
+        )
     manifest = pd.read_parquet(path)
     return manifest, torch.stack([_read_picture(folder / name) for name in manifest["path"]])
 
@@ -220,6 +258,6 @@ def _read_picture(path: Path) -> torch.Tensor:
         with Image.open(path) as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except (OSError, UnidentifiedImageError) as error:
-        raise ThesisError(f"{path} is missing or broken ({error}): run notebook 04 again, it makes what is missing") from None
-
-
+        raise ThesisError(
+            f"{path} is missing or broken ({error}): run notebook 04 again, it makes what is missing"
+        ) from None

@@ -28,7 +28,9 @@ TEMPLATES = (
 """The usual templates of textual inversion without "a rendering of" and "a cool", as in the thesis."""
 
 
-def initial_vectors(base: BaseModel, classes: Sequence[str], p: InversionParameters, seed: int) -> dict[str, torch.Tensor]:
+def initial_vectors(
+    base: BaseModel, classes: Sequence[str], p: InversionParameters, seed: int
+) -> dict[str, torch.Tensor]:
     """The initializer word's embedding for every vector, with a little noise so that the vectors differ.
 
     Raises:
@@ -127,12 +129,18 @@ def learn_concepts(
     return concepts, pd.DataFrame(history)
 
 
-def _assert_all_learned(history: list[dict], touched: torch.Tensor, classes: Sequence[str], vectors: int, first: int) -> None:
+def _assert_all_learned(
+    history: list[dict], touched: torch.Tensor, classes: Sequence[str], vectors: int, first: int
+) -> None:
     """Every vector of every class drawn since `first` must have received a gradient."""
     drawn = {row["class_name"] for row in history if row["step"] >= first}
     for name, flags in zip(classes, touched.split(vectors), strict=True):
         if name in drawn and not flags.all():
-            raise ThesisError(f"textual inversion: {int(flags.sum())} of {vectors} vectors of {name} received a gradient")
+            raise ThesisError(
+                f"textual inversion: {int(flags.sum())} of {vectors} vectors of {name} received a gradient"
+            )
     never = set(classes) - {row["class_name"] for row in history}
     if never:
-        raise ThesisError(f"textual inversion: {sorted(never)} were never drawn; raise inversion.steps or inversion.batch")
+        raise ThesisError(
+            f"textual inversion: {sorted(never)} were never drawn; raise inversion.steps or inversion.batch"
+        )

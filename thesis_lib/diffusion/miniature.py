@@ -9,7 +9,7 @@ Salimans 2022 (arXiv 2207.12598).
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class MiniatureRecipe:
     vae_batch: int = 32
     vae_learning_rate: float = 1e-3
     kl_weight: float = 1e-4
-    unet_steps: int = 3500
+    unet_steps: int = 2500
     unet_batch: int = 32
     unet_learning_rate: float = 6e-4
     caption_dropout: float = 0.1
@@ -73,6 +73,11 @@ class MiniatureRecipe:
         "dirty rusty broken old clean brand new worn damaged scratched industrial part object thing motor table "
         "background light lighting seen above side view"
     )
+
+    def shortened(self, share: float) -> "MiniatureRecipe":
+        """The same recipe with a share of the steps, at least two of each."""
+        steps = {name: max(2, round(value * share)) for name, value in asdict(self).items() if name.endswith("_steps")}
+        return replace(self, **steps)
 
     def without_steps(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued; more or fewer steps may follow."""
@@ -111,6 +116,11 @@ def words_of(texts: Iterable[str]) -> list[str]:
     return sorted({word for text in texts for word in re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", text.lower())})
 
 
+def vocabulary(table: pd.DataFrame, recipe: MiniatureRecipe) -> list[str]:
+    """Every word of the table's captions and tags, and the recipe's extra words."""
+    return words_of([*table["text"], *(table["tags"] if "tags" in table else ()), recipe.extra_words])
+
+
 def build_tokenizer(words: Sequence[str], context: int) -> CLIPTokenizer:
     """A byte-level CLIP tokenizer in which each of `words` is one token and any other text is spelled in bytes."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -129,7 +139,9 @@ def build_tokenizer(words: Sequence[str], context: int) -> CLIPTokenizer:
     vocabulary["<|endoftext|>"] = len(vocabulary)  # the highest id: the encoder pools at it
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=context)
     if len(tokenizer) != len(vocabulary):
-        raise RuntimeError(f"the tokenizer has {len(tokenizer)} tokens, not {len(vocabulary)}: transformers ignored the vocabulary")
+        raise RuntimeError(
+            f"the tokenizer has {len(tokenizer)} tokens, not {len(vocabulary)}: transformers ignored the vocabulary"
+        )
     return tokenizer
 
 
@@ -290,13 +302,19 @@ def cached_latents(vae: AutoencoderKL, pictures: torch.Tensor, path: Path) -> to
         tensors, metadata = load_tensors(path)
         if metadata.get("scaling_factor") == scale:
             return tensors["latents"]
-    parts = [encode_mean(vae, chunk) for flip in (pictures, pictures.flip(-1)) for chunk in tqdm(flip.split(512), desc="latents")]
+    parts = [
+        encode_mean(vae, chunk)
+        for flip in (pictures, pictures.flip(-1))
+        for chunk in tqdm(flip.split(512), desc="latents")
+    ]
     latents = torch.cat(parts).unflatten(0, (2, -1)) * scale
     save_tensors(path, {"latents": latents}, scaling_factor=scale)
     return latents
 
 
-def _captions(table: pd.DataFrame, rows: Sequence[int], recipe: MiniatureRecipe, random: np.random.Generator) -> list[str]:
+def _captions(
+    table: pd.DataFrame, rows: Sequence[int], recipe: MiniatureRecipe, random: np.random.Generator
+) -> list[str]:
     """The captions of one batch: whole, shortened, or empty."""
     texts = table["text"].iloc[list(rows)].tolist()
     for i, row in enumerate(rows):
@@ -335,7 +353,9 @@ def train_unet(
     torch.manual_seed(recipe.seed)
     unet, text_encoder, scheduler = build_unet(recipe), build_text_encoder(recipe, tokenizer), build_scheduler()
     modules = torch.nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last), "text_encoder": text_encoder})
-    optimizer = torch.optim.AdamW(modules.parameters(), lr=recipe.unet_learning_rate, betas=(0.9, 0.99), weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(
+        modules.parameters(), lr=recipe.unet_learning_rate, betas=(0.9, 0.99), weight_decay=1e-2
+    )
     average = EMAModel(modules.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=0.75)
     shadow = torch.nn.ParameterList(average.shadow_params)
     first = load_checkpoint(checkpoint, {"modules": modules, "ema": shadow}, optimizer, recipe=recipe.without_steps())
@@ -375,7 +395,9 @@ def train_unet(
         if (step + 1) % every == 0 or step + 1 == recipe.unet_steps:
             for target, source in zip(shadow, average.shadow_params, strict=True):
                 target.data.copy_(source)
-            save_checkpoint(checkpoint, step + 1, {"modules": modules, "ema": shadow}, optimizer, recipe=recipe.without_steps())
+            save_checkpoint(
+                checkpoint, step + 1, {"modules": modules, "ema": shadow}, optimizer, recipe=recipe.without_steps()
+            )
     average.copy_to(modules.parameters())
     modules.eval().requires_grad_(False)
     return unet, text_encoder, losses

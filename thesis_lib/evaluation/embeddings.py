@@ -1,9 +1,14 @@
 """Two-dimensional maps of a representation, the same on every run with the same seed on one machine."""
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor
 
 from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import EvaluationParameters
 from thesis_lib.randomness import derive_seed
 
 
@@ -59,6 +64,28 @@ def umap(features: Tensor | np.ndarray, neighbours: int, seed: int) -> np.ndarra
 
     state = derive_seed(seed, "umap") % 2**32
     return np.asarray(UMAP(n_neighbors=neighbours, random_state=state, n_jobs=1).fit_transform(points))
+
+
+def embed_arms(
+    features: Mapping[str, Mapping[str, Tensor]], images: pd.DataFrame, ood: pd.DataFrame | None,
+    evaluation: EvaluationParameters, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """t-SNE and UMAP of each arm's test, near and far pictures.
+
+    Returns:
+        Columns arm, set (id, near, far), class_name, path, row, tsne_x, tsne_y, umap_x, umap_y.
+    """
+    frames = []
+    for arm, tensors in features.items():
+        parts = [("test", images), *([("ood", ood)] if ood is not None and "ood_features" in tensors else [])]
+        rows = pd.concat([table.loc[tensors[f"{part}_rows"].numpy()] for part, table in parts])
+        points = torch.cat([tensors[f"{part}_features"] for part, _ in parts])
+        frame = pd.DataFrame({"arm": arm, "set": np.where(rows["label"] < 0, rows["set"], "id")})
+        frame = frame.assign(class_name=rows["class_name"].to_numpy(), path=rows["path"].to_numpy(), row=rows.index)
+        frame[["tsne_x", "tsne_y"]] = tsne(points, evaluation.perplexity, seed)
+        frame[["umap_x", "umap_y"]] = umap(points, evaluation.neighbours, seed)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
 
 
 def _normalised(features: Tensor | np.ndarray) -> np.ndarray:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from thesis_lib.datasets import PreparedData
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.classification import classification_metrics
 from thesis_lib.parameters import EvaluationParameters
@@ -137,6 +139,34 @@ def cue_scores(bank_masks: Tensor, masks: Tensor, k: int) -> dict[str, np.ndarra
         )
         scores[cue] = -torch.cdist(points, bank).topk(k, largest=False).values[:, -1].numpy()
     return scores
+
+
+def cue_floors(data: PreparedData, bank_rows: ArrayLike, k: int) -> dict[str, dict[str, float]]:
+    """Part-averaged AUROC that size and silhouette alone reach: cue -> "<ID split> against <OOD set>" -> AUROC.
+
+    Args:
+        data: Tables and masks; it must have OOD pictures.
+        bank_rows: Rows of the real training pictures.
+        k: Neighbours.
+    """
+    if data.ood is None:
+        raise ThesisError("there are no OOD pictures, so cues cannot be measured against them: leave the floors out")
+    bank = data.images.masks[np.asarray(bank_rows)]
+    inside, outside = (cue_scores(bank, prepared.masks, k) for prepared in (data.images, data.ood))
+    table, floors = data.ood.table, {}
+    for cue in inside:
+        floors[cue] = {
+            f"{split} against {name}": ood_metrics(
+                inside[cue][(data.images.table["split"] == split).to_numpy()],
+                outside[cue][chosen],
+                table["class_name"].to_numpy(str)[chosen],
+            )["auroc"]
+            for split in ("test", "field")
+            for name in ("near", "far")
+            if (chosen := ((table["set"] == name) & (table["split"] == "test")).to_numpy()).any()
+            and (data.images.table["split"] == split).any()
+        }
+    return floors
 
 
 def ood_metrics(scores_id: np.ndarray, scores_ood: np.ndarray, parts: np.ndarray) -> dict[str, Any]:

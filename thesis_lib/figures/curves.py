@@ -37,6 +37,25 @@ def training_curves(histories: Mapping[str, Sequence[pd.DataFrame]], language: s
 
 
 @styled
+def inversion_curve(history: pd.DataFrame, language: str = "en") -> Figure:
+    """The denoising loss of each class's concept over steps, smoothed, and their mean.
+
+    Args:
+        history: Columns step, class_name, loss: a row a picture drawn.
+        language: `en` or `de`.
+    """
+    figure, (ax,) = panels(1, 1, 2.2)
+    by_step = history.pivot_table(index="step", columns="class_name", values="loss", aggfunc="mean")
+    window = max(5, len(by_step) // 5)
+    for name in by_step:  # a loss depends far more on the timestep drawn than on the concept: only a wide mean tells
+        ax.plot(by_step[name].rolling(window, min_periods=1).mean(), color="0.7", linewidth=0.5)
+    ax.plot(by_step.mean(axis=1).rolling(window, min_periods=1).mean(), color=COLOURS[0], linewidth=1.4)
+    ax.set(xlabel=word("step", language), ylabel=word("denoising_loss", language))
+    localise(ax, language)
+    return figure
+
+
+@styled
 def measure_curves(
     table: pd.DataFrame,
     x: str,

@@ -1,12 +1,15 @@
 """Sheets of pictures: contact sheets, sources beside what was made from them, overlays of masks and saliency."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from thesis_lib.diffusion.generation import read_manifest
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, styled, to_image
 from thesis_lib.figures.words import wrapped
@@ -92,6 +95,43 @@ def source_sheet(
     """
     rows = np.concatenate([np.asarray(sources)[:, None], np.asarray(results)], axis=1)
     return contact_sheet(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], row_labels, column_labels, captions, 1)
+
+
+def manifest_sheet(folder: Path, kind: str, sources: Tensor, table: pd.DataFrame, classes: int = 8) -> Figure:
+    """One source a class and the synthetic pictures of a kind made from it.
+
+    Args:
+        folder: A seed's folder of synthetic pictures.
+        kind: `id` or `near_ood`.
+        sources: (n, 3, s, s) uint8, the shots.
+        table: Their image table, n rows.
+        classes: At most so many rows.
+
+    Returns:
+        The figure; captions name timestep, guidance scale and the prompt's adjective.
+    """
+    manifest, pictures = read_manifest(folder)
+    rows = manifest[manifest["kind"] == kind]
+    firsts = rows.groupby("class_name", sort=True)["source_id"].first().head(classes)
+    groups = [rows.index[rows["source_id"] == source] for source in firsts]
+    number = min(len(group) for group in groups)
+    position = {source: index for index, source in enumerate(table["source_id"])}
+    captions = []
+    for group in groups:
+        captions += ["", *(_origin(rows.loc[i]) for i in group[:number])]
+    return source_sheet(
+        sources[[position[source] for source in firsts]],
+        np.stack([pictures[group[:number].to_numpy()] for group in groups]),
+        ["source", *[""] * number],
+        list(firsts.index),
+        captions,
+    )
+
+
+def _origin(row: pd.Series) -> str:
+    before = row["prompt"].split("<")[0].removeprefix("a photo of").strip()
+    adjective = before.partition(" ")[2]
+    return f"t={row['timestep']} g={row['guidance_scale']:g} {adjective}"
 
 
 def with_mask(pictures: Tensor | np.ndarray, masks: Tensor | np.ndarray) -> np.ndarray:

@@ -16,10 +16,10 @@ from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
 if TYPE_CHECKING:
     import pandas as pd
 
-SECONDS = {"data": 0.01, "inversion": 0.02, "inspection": 0.02, "generation": 0.02, "training": 0.0015, "analysis": 0.02}
-"""Seconds a unit of `work` takes with the bundled base model at 64 pixels on 2 cores; earlier runs' own are taken first."""
 START = 12.0
 """Seconds a notebook takes to start."""
+SECONDS = dict(data=0.01, inversion=0.02, inspection=0.02, generation=0.02, training=0.0015, analysis=0.02)
+"""Seconds a unit of `work` takes with the bundled base model on 2 cores, as long as no earlier run tells."""
 
 
 def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
@@ -47,8 +47,8 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
         for strength in parameters.generation.of(kind).strengths:
             if int(strength * parameters.generation.steps) < 1:
                 found.append(
-                    f"generation.{kind}.strengths: {strength} of {parameters.generation.steps} steps is no step at all, "
-                    "the pictures would come back unchanged: raise it or generation.steps"
+                    f"generation.{kind}.strengths: {strength} of {parameters.generation.steps} steps is 0 steps, the "
+                    "pictures would come back unchanged: raise it or generation.steps"
                 )
     classes = 0
     try:
@@ -59,9 +59,8 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
             images, ood, _ = read_tables(parameters.data)
         remarks += [str(warning.message) for warning in caught if warning.category is UserWarning]
         classes = images["class_name"].nunique()
-        remarks.append(f"data: {classes} classes, {_counts(images, 'split')}" + (f"; OOD {_counts(ood, 'set')}" if ood is not None else ""))
-        if ood is None:
-            remarks.append("data: there are no OOD pictures, the figures that need them will be absent")
+        outside = "no OOD pictures: the figures that need them will be absent" if ood is None else _counts(ood, "set")
+        remarks.append(f"data: {classes} classes, pictures: {_counts(images, 'split')}; {outside}")
         if "test" not in set(images["split"]):
             found.append("data: there are no test pictures: the report would have nothing to report")
         found += _broken([*images["path"], *(path for path in images["mask_path"] if path)])
@@ -91,10 +90,13 @@ def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int 
             continue
         rate = _measured_rate(stage.name, asked, run.parent, classes)
         at_once = min(len(jobs), cores // stage.threads if stage.threads else 1)
-        seconds = (START + (rate or SECONDS.get(stage.name, 0.0)) * work(stage.name, asked, classes)) * len(jobs) / at_once
-        unknown = rate is None and asked.model.base != "bundled" and stage.name in ("inversion", "inspection", "generation")
-        lines.append(f"{stage.name:<12}{len(jobs):>3} jobs   {'time unknown for this base model' if unknown else _minutes(seconds)}")
-        total += 0.0 if unknown else seconds
+        one = START + (rate or SECONDS.get(stage.name, 0.0)) * work(stage.name, asked, classes)
+        seconds = one * len(jobs) / at_once
+        if rate is None and asked.model.base != "bundled" and stage.name in ("inversion", "inspection", "generation"):
+            lines.append(f"{stage.name:<12}{len(jobs):>3} jobs   time unknown: no run with this base model yet")
+            continue
+        lines.append(f"{stage.name:<12}{len(jobs):>3} jobs   {_minutes(seconds)}")
+        total += seconds
     pictures = classes * asked.generation.sources * asked.generation.per_source * 2 * len(asked.seeds)
     head = f"{len(todo)} of {len(all_jobs(asked))} jobs would run, {pictures} synthetic pictures in all"
     return [head, *lines, f"what is known together: about {_minutes(total)} on {cores} cores"]
@@ -146,7 +148,7 @@ def _base_problems(parameters: Parameters) -> Iterator[str]:
     folder = Path(base)
     if not folder.is_dir():
         if not re.fullmatch(r"[\w.\-]+/[\w.\-]+", base):
-            yield f"model.base: {base} is neither a folder nor a hub id such as owner/name: give one of them, or bundled"
+            yield f"model.base: {base} is neither a folder nor a hub id (owner/name): give one of them, or bundled"
         return
     if not (folder / "model_index.json").is_file():
         yield f"model.base: {base} is no diffusers folder, it has no model_index.json: give what save_pretrained wrote"
@@ -184,4 +186,4 @@ def _counts(table: "pd.DataFrame", column: str) -> str:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
@@ -21,11 +21,11 @@ from thesis_lib.workflow.lock import TOKEN, running
 from thesis_lib.workflow.project import project_root, runs_folder, shown
 from thesis_lib.workflow.stages import Job, all_jobs, plan
 
-commands = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the experiments described by parameters/*.yaml.")
+commands = typer.Typer(no_args_is_help=True, add_completion=False, help="Run experiments: parameters/*.yaml.")
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 File = Annotated[Path, typer.Argument(help="the experiment's parameter file", metavar="PARAMETERS")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="change a parameter; may be repeated", metavar="KEY=VALUE")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="a changed parameter; repeatable", metavar="KEY=VALUE")]
 
 
 @commands.command()
@@ -62,7 +62,7 @@ def run(
             write_text(kept, text)
         todo = plan(asked, root, folder, until)
         if todo:
-            _snakemake(todo, root, folder, token, cores, profile)
+            _snakemake(list(todo), root, folder, token, cores or _all_cores(), profile)
     last = all_jobs(asked, until)[-1]
     done = f"{len(todo)} notebooks in {_clock(time.monotonic() - started)}" if todo else "nothing to do"
     print(f"{done}: {shown(folder / last.folder if until else folder / 'report.html', root)}")
@@ -91,32 +91,28 @@ def app() -> None:
 
 
 def _read(path: Path, sets: list[str] | None, name: str | None = None) -> Parameters:
-    """The parameters of a file, given relative to the working directory or to the project, with what --set and --name say."""
+    """The parameters of a file, which is relative to the working directory or to the project."""
     if not path.exists() and (project_root() / path).exists():
         path = project_root() / path
     return read_parameters(path, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
 
 
-def _snakemake(todo: dict[Job, str], root: Path, folder: Path, token: str, cores: int | None, profile: Path | None) -> None:
+def _snakemake(jobs: list[Job], root: Path, folder: Path, token: str, cores: int, profile: Path | None) -> None:
     """Have Snakemake run the jobs, and show how they fare."""
-    stamps = [job.stamp for job in todo]
-    cores = cores or _all_cores()
-    command = [sys.executable, "-m", "snakemake", *stamps, "--forcerun", *stamps]
-    command += ["--snakefile", root / "Snakefile", "--directory", folder]
+    stamps = [job.stamp for job in jobs]
+    command: list[str | Path] = [sys.executable, "-m", "snakemake", *stamps, "--forcerun", *stamps]
+    command += ["--snakefile", root / "Snakefile", "--directory", folder, "--scheduler", "greedy", "--keep-going"]
     command += ["--config", f"experiment={shown(folder / 'parameters.yaml', root)}", f"job_cores={cores}"]
     # What to run is decided (forcerun); the lock is ours; a stamp is written whole, so none is ever incomplete.
-    command += ["--rerun-triggers", "params", "--nolock", "--ignore-incomplete", "--scheduler", "greedy", "--keep-going"]
-    if profile:
-        command += ["--workflow-profile", profile.resolve()]
-    else:
-        command += ["--cores", cores]
-        if Path("/proc/driver/nvidia/gpus").exists():  # one notebook at a time on it
-            command += ["--resources", "gpu=1"]
+    command += ["--rerun-triggers", "params", "--nolock", "--ignore-incomplete"]
+    command += ["--workflow-profile", profile.resolve()] if profile else ["--cores", str(cores)]
+    if not profile and Path("/proc/driver/nvidia/gpus").exists():
+        command += ["--resources", "gpu=1"]  # one notebook at a time on it
     journal, log = folder / JOURNAL, folder / "snakemake.log"
     journal.write_text("")
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [str(part) for part in command],
+            command,
             cwd=root,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -125,13 +121,12 @@ def _snakemake(todo: dict[Job, str], root: Path, folder: Path, token: str, cores
             start_new_session=True,  # Ctrl-C reaches us alone, and `running` stops the children in order
         )
         try:
-            failures = _follow(process, journal, folder, len(todo))
+            failures = _follow(process, journal, folder, len(jobs))
         except KeyboardInterrupt:
             raise ThesisError("stopped; what was finished is kept, the same command continues") from None
     if failures:
-        raise ThesisError(
-            "\n".join(f"{at['job']}: {at['problem']}\n  executed notebook: {shown(folder / at['log'], root)}" for at in failures)
-        )
+        told = (f"{at['job']}: {at['problem']}\n  see {shown(folder / at['log'], root)}" for at in failures)
+        raise ThesisError("\n".join(told))
     if process.returncode:
         if shutil.disk_usage(folder).free < 1_000_000:
             raise ThesisError(f"{folder}: the disk is full: free some space and run the same command again")
@@ -141,15 +136,16 @@ def _snakemake(todo: dict[Job, str], root: Path, folder: Path, token: str, cores
 
 def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, jobs: int) -> list[dict[str, Any]]:
     """Show the jobs that start and end until Snakemake does; return those that failed."""
-    columns = ("{task.description}", BarColumn(20), TimeElapsedColumn(), "{task.fields[last]}")
+    columns = (SpinnerColumn(), "{task.description}", BarColumn(20), TimeElapsedColumn(), "{task.fields[last]}")
+    shows = console.is_terminal
     failures: list[dict[str, Any]] = []
     bars: dict[str, tuple[TaskID, Path]] = {}
     seen = done = 0
-    with Progress(SpinnerColumn(), *columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, disable=not shows, transient=True) as progress:
         everything = progress.add_task(f"{jobs} notebooks", total=jobs, last="")
         while True:
             ended = process.poll() is not None
-            lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # a line without its end is still being written
+            lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # the last is still being written
             for at in map(json.loads, lines[seen:]):
                 if at["event"] == "start":
                     bar = progress.add_task(at["job"], total=None, last="")
@@ -166,7 +162,7 @@ def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, job
             seen = len(lines)
             if ended:
                 return failures
-            for bar, log in bars.values() if console.is_terminal else ():
+            for bar, log in bars.values() if shows else ():
                 progress.update(bar, last=_last_words(log))
             time.sleep(0.2)
 

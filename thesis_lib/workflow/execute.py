@@ -78,8 +78,10 @@ def main() -> None:
     parser.add_argument("--arm")
     parser.add_argument("--threads", default="1")
     given = parser.parse_args()
-    os.environ |= {f"{library}_NUM_THREADS": given.threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")}
-    os.environ |= {"SPYDER_TQDM": "text", "TQDM_MININTERVAL": "1"}  # seeing this tqdm prints its bars, so `thesis run` can show them
+    for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA"):
+        os.environ[f"{library}_NUM_THREADS"] = given.threads
+    # Seeing this, tqdm prints its bars as text, once a second, and `thesis run` can show them.
+    os.environ |= {"SPYDER_TQDM": "text", "TQDM_MININTERVAL": "1"}
     # A terminated process would leave its kernel behind; one that exits takes it along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     job = make_job(given.stage, given.seed, given.arm)

@@ -1,7 +1,7 @@
 """One `thesis run` at a time on a run, and no process left of one that died.
 
-The lock is the operating system's (flock), so it ends with its process. What stays after a kill -9 are the children: they
-carry a token in their environment, the run's folder remembers it, and the next `thesis run` stops whoever carries it.
+The lock is the operating system's (flock), so it ends with its process. What stays after a kill -9 are the children:
+they carry a token in their environment, the run's folder remembers it, and the next `thesis run` stops who carries it.
 A process without the token is never touched, whatever its number.
 """
 
@@ -43,7 +43,7 @@ def running(run: Path) -> Iterator[str]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             owner = json.loads(file.read() or "{}").get("pid", "another process")
-            raise ThesisError(f"{run}: process {owner} is running it: wait for it, or stop it with kill {owner}") from None
+            raise ThesisError(f"{run}: process {owner} is at work on it: wait, or stop it with kill {owner}") from None
         if dead := json.loads(file.read() or "{}"):
             if dead["machine"] != platform.node():
                 raise ThesisError(

@@ -17,7 +17,7 @@ def project_root() -> Path:
     for folder in (here, *here.parents, *package.parents):
         if (folder / "Snakefile").is_file() and (folder / "parameters").is_dir():
             return folder
-    raise ThesisError(f"{here}: no project here (a folder with Snakefile and parameters/): change into the repository first")
+    raise ThesisError(f"{here}: no project (Snakefile and parameters/) here or above: change into the repository first")
 
 
 def runs_folder(root: Path) -> Path:

@@ -14,10 +14,11 @@ from typing import Any
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
 from thesis_lib.storage import write_json, write_text
+from thesis_lib.workflow import stages
 from thesis_lib.workflow.project import project_root, resolve_paths, runs_folder, shown
-from thesis_lib.workflow.stages import STAGES, STAMP, cells_digest, digest, kept_files, made_of, make_job, read_stamp, why
+from thesis_lib.workflow.stages import make_job, read_stamp
 
-PACKAGES = ("thesis-lib", "torch", "torchvision", "diffusers", "transformers", "numpy", "pandas", "scikit-learn", "umap-learn")
+PACKAGES = "thesis-lib torch torchvision diffusers transformers numpy pandas scikit-learn umap-learn"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Run:
         remedy = f"run notebook {job.stage.notebook[:2]} first (or: thesis run {self.experiment} --until {stage})"
         if not read_stamp(self.folder / job.stamp):
             raise ThesisError(f"{where} has no {job.stage.product}: {remedy}")
-        if reason := why(job, self.asked, self.root, self.folder):
+        if reason := stages.why(job, self.asked, self.root, self.folder):
             warnings.warn(f"{where} is not up to date ({reason}): {remedy}", stacklevel=2)
         return self.folder / job.folder
 
@@ -110,7 +111,7 @@ class Run:
         job = make_job(stage, at and at["seed"], at and at["arm"])
         if self.folder / job.folder != folder:
             raise ThesisError(f"{folder} is no folder of the stage {stage}, which is {self.folder / job.stage.folder}")
-        made = made_of(job, self.asked, self.root, self.folder) | {"notebook": self.notebooks[stage]}
+        made = stages.made_of(job, self.asked, self.root, self.folder) | {"notebook": self.notebooks[stage]}
         commit = _git(self.root, "rev-parse", "HEAD")
         stamp = {
             "stage": stage,
@@ -120,14 +121,14 @@ class Run:
             "seconds": round(time.time() - self.started, 1),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
-            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "versions": {name: _version(name) for name in PACKAGES.split()},
             "commit": commit,
             "dirty": bool(_git(self.root, "status", "--porcelain", "--untracked-files=no")) if commit else None,
-            "key": digest(made),
+            "key": stages.digest(made),
             "made_of": made,
-            "files": kept_files(job.stage, folder),
+            "files": stages.kept_files(job.stage, folder),
         }
-        write_json(folder / STAMP, content | stamp)
+        write_json(folder / stages.STAMP, content | stamp)
 
 
 def open_run(experiment: str, overrides: str = "") -> Run:
@@ -150,8 +151,15 @@ def open_run(experiment: str, overrides: str = "") -> Run:
     kept = folder / "parameters.yaml"
     if not kept.exists() or kept.read_text(encoding="utf-8") != text:
         write_text(kept, text)
-    notebooks = {stage.name: cells_digest(root / "notebooks" / stage.notebook) for stage in STAGES}
+    notebooks = {stage.name: stages.cells_digest(root / "notebooks" / stage.notebook) for stage in stages.STAGES}
     return Run(resolve_paths(asked, root), folder, root, experiment, asked, notebooks)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

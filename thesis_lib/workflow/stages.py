@@ -1,9 +1,9 @@
 """The graph of an experiment: stages, their jobs, what each is made of, and which have to run.
 
-A stage is one notebook. A job is a stage for one seed and arm; it ends by writing its stamp, `stage.json`, which says what
-it was made of: the notebook's code cells, the parameters the stage reads, fingerprints of outside files, and the keys of
-its inputs. A job has to run when the stamp is absent or says otherwise, when one of its files is gone, or when an input
-has to run. Time stamps play no part: a notebook saved with new outputs, or a run copied elsewhere, is still done.
+A stage is one notebook. A job is a stage for one seed and arm; it ends by writing its stamp, `stage.json`, which says
+what it was made of: the notebook's code cells, the parameters the stage reads, fingerprints of outside files, and the
+keys of its inputs. A job has to run when the stamp is absent or says otherwise, when one of its files is gone, or when
+an input has to run. Time stamps play no part: a notebook saved with outputs, or a run copied elsewhere, is still done.
 A change of the package's code reruns nothing; delete a stage's stamp to have it made anew.
 """
 
@@ -21,6 +21,7 @@ from thesis_lib.parameters import Arm, Kind, Parameters
 from thesis_lib.workflow.project import resolve_paths
 
 STAMP = "stage.json"
+_INPUTS = "its inputs changed"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ _DIFFUSION = "data model inversion generation language"
 STAGES = (
     Stage("data", "01_data_exploration.ipynb", "data", "image table", "data model.size language"),
     Stage(
-        "inversion", "02_textual_inversion.ipynb", "seed{seed}/concepts", "concepts", "data model inversion language",
+        "inversion", "02_textual_inversion.ipynb", "seed{seed}/concepts", "concepts", "data model inversion generation.steps language",
         gpu=True, minutes=480,
     ),
     Stage(
@@ -65,11 +66,12 @@ STAGES = (
     ),
     Stage(
         "training", "05_contrastive_training.ipynb", "seed{seed}/{arm}", "trained encoder",
-        "data model generation encoder training probe evaluation language", threads=1, gpu=True, minutes=720,
+        "data model encoder training probe evaluation.odin_temperature evaluation.odin_epsilon language",
+        threads=1, gpu=True, minutes=720,
     ),
     Stage(
         "analysis", "06_embedding_analysis.ipynb", "seed{seed}/analysis", "analysis",
-        "arms data model encoder training probe evaluation language",
+        "arms data model evaluation language",
     ),
     Stage(
         "report", "07_experiment_report.ipynb", ".", "report", " ".join(Parameters.model_fields),
@@ -99,7 +101,7 @@ class Job:
     @property
     def label(self) -> str:
         """Its name for people: `training seed0 real_id`."""
-        return " ".join([self.stage.name, *([] if self.seed is None else [f"seed{self.seed}"]), *filter(None, [self.arm])])
+        return " ".join(filter(None, [self.stage.name, "" if self.seed is None else f"seed{self.seed}", self.arm]))
 
     @property
     def log(self) -> str:
@@ -175,10 +177,12 @@ def plan(parameters: Parameters, root: Path, run: Path, until: str | None = None
     """
     todo: dict[Job, str] = {}
     for job in all_jobs(parameters, until):
-        if reason := why(job, parameters, root, run):
+        reason = why(job, parameters, root, run)
+        before = [needed.label for needed in job_inputs(job, parameters) if needed in todo]
+        if before and reason in ("", _INPUTS):
+            reason = f"follows {before[0]}"
+        if reason:
             todo[job] = reason
-        elif before := next((needed for needed in job_inputs(job, parameters) if needed in todo), None):
-            todo[job] = f"follows {before.label}"
     return todo
 
 
@@ -195,12 +199,12 @@ def why(job: Job, parameters: Parameters, root: Path, run: Path) -> str:
     if was.get("outside") != now["outside"]:
         return "the data set or weights it reads changed"
     if was.get("inputs") != now["inputs"]:
-        return "its inputs changed"
+        return _INPUTS
     files = stamp.get("files", [])
     there: set[str] = set()
     for parent in {os.path.dirname(name) for name in files}:  # one listing a folder, there may be thousands of pictures
-        if (run / job.folder / parent).is_dir():
-            there.update(os.path.join(parent, name) for name in os.listdir(run / job.folder / parent))
+        if (folder := run / job.folder / parent).is_dir():
+            there.update(os.path.join(parent, name) for name in os.listdir(folder))
     gone = [name for name in files if name not in there]
     return f"missing: {_some(gone)}" if gone else ""
 
@@ -241,8 +245,9 @@ def cells_digest(notebook: Path) -> str:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ThesisError(f"{notebook} is missing or no notebook: restore it, for example with git checkout") from None
-    code = [cell for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
-    return digest([source for cell in code if (source := "".join(cell["source"]).strip())])
+    cells = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
+    sources = ["".join(cell["source"]).strip() for cell in cells if cell["cell_type"] == "code"]
+    return digest([source for source in sources if source])
 
 
 def digest(content: Any) -> str:

@@ -1,0 +1,242 @@
+import os
+
+import pandas as pd
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch.nn.functional import normalize
+
+from thesis_lib.contrastive.batches import BatchComposer, Pool
+from thesis_lib.contrastive.encoders import Encoder, load_network, save_network
+from thesis_lib.contrastive.losses import SupConLoss
+from thesis_lib.contrastive.pretraining import build_network, gather_views, has_collapsed, pretrain
+from thesis_lib.contrastive.probe import extract_features, knn_accuracy, train_probe
+from thesis_lib.contrastive.views import Views, to_unit_range
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import (
+    Arm,
+    EncoderParameters,
+    Kind,
+    Parameters,
+    ProbeParameters,
+    TrainingParameters,
+    ViewParameters,
+)
+from thesis_lib.storage import load_tensors, save_tensors
+
+ENCODER = EncoderParameters(architecture="resnet10", width=8, size=32, projection=(16, 8))
+TRAINING = TrainingParameters(
+    steps=6, classes_per_batch=3, anchors_per_class=4, near_ood_per_class=2, checkpoint_every=2, learning_rate=0.05
+)
+PARAMETERS = Parameters(name="toy", encoder=ENCODER, training=TRAINING)
+
+
+def pool(count, value, classes=3):
+    """Pictures of one colour a class, so that classes can be learned; `value` marks the kind."""
+    labels = torch.arange(classes).repeat_interleave(count)
+    pictures = torch.full((len(labels), 3, 32, 32), value, dtype=torch.uint8)
+    for row, label in enumerate(labels):
+        pictures[row, label] = 220
+    noise = torch.randint(0, 20, pictures.shape, generator=torch.Generator().manual_seed(value), dtype=torch.uint8)
+    return Pool(pictures + noise, labels)
+
+
+@pytest.fixture
+def pools():
+    return {Kind.REAL: pool(4, 10), Kind.ID: pool(5, 60), Kind.NEAR_OOD: pool(3, 120)}
+
+
+def kinds_in(batch):
+    return torch.div(batch.pictures.amin((1, 2, 3)).int(), 10, rounding_mode="floor")
+
+
+@pytest.mark.parametrize(("arm", "real", "synthetic", "near"), [
+    (Arm.REAL, 4, 0, 0), (Arm.REAL_ID, 2, 2, 0), (Arm.REAL_ID_NEAROOD, 2, 2, 2), (Arm.CROSS_ENTROPY, 2, 2, 0),
+])  # fmt: skip
+def test_every_arm_has_the_same_anchors_and_one_to_one_real_and_synthetic(pools, arm, real, synthetic, near):
+    """Erratum 8: arms are compared at equal anchors a step and equal steps."""
+    batch = BatchComposer(pools, arm, TRAINING, 0).compose(0)
+    anchors = ~batch.is_near_ood
+    assert anchors.sum() == TRAINING.classes_per_batch * TRAINING.anchors_per_class
+    value = batch.pictures.flatten(1).float().quantile(0.1, dim=1)
+    for label in range(3):
+        of_class = batch.labels == label
+        assert ((value < 40) & of_class).sum() == real
+        assert ((value > 50) & (value < 100) & of_class).sum() == synthetic
+        assert (batch.is_near_ood & of_class).sum() == near
+
+
+def test_batches_depend_on_seed_and_step_alone(pools):
+    composer = BatchComposer(pools, Arm.REAL_ID, TRAINING, 0)
+    later = BatchComposer(pools, Arm.REAL_ID, TRAINING, 0)
+    later.compose(0)
+    assert torch.equal(composer.compose(3).pictures, later.compose(3).pictures)
+    assert not torch.equal(composer.compose(3).pictures, composer.compose(4).pictures)
+    other = BatchComposer(pools, Arm.REAL_ID, TRAINING, 1)
+    assert not torch.equal(composer.compose(3).pictures, other.compose(3).pictures)
+
+
+def test_part_of_the_real_pictures_passes_through_the_vae_only_in_arms_with_synthetic_ones(pools):
+    pools[Kind.REAL].reconstructed = torch.zeros_like(pools[Kind.REAL].pictures)
+    black = [
+        sum((BatchComposer(pools, arm, TRAINING, 0).compose(s).pictures.flatten(1).amax(1) == 0).sum() for s in range(20))
+        for arm in (Arm.REAL, Arm.REAL_ID)
+    ]
+    assert black[0] == 0 and 0.3 < black[1] / (20 * 3 * 2) < 0.7
+
+
+def test_too_few_classes_and_missing_kinds_are_said(pools):
+    with pytest.raises(ThesisError, match="classes_per_batch is 8, the data has 3 classes"):
+        BatchComposer(pools, Arm.REAL, TRAINING.model_copy(update={"classes_per_batch": 8}), 0)
+    keep = pools[Kind.ID].labels != 1
+    pools[Kind.ID] = Pool(pools[Kind.ID].pictures[keep], pools[Kind.ID].labels[keep])
+    with pytest.raises(ThesisError, match=r"labels \[1\] have no id pictures"):
+        BatchComposer(pools, Arm.REAL_ID, TRAINING, 0)
+
+
+def test_first_weights_depend_on_the_seed_not_on_the_arm(pools):
+    """Erratum 8: a seed is set, and arms start alike."""
+    first = [build_network(arm, pools, PARAMETERS, 0).encoder.state_dict() for arm in (Arm.REAL, Arm.CROSS_ENTROPY)]
+    assert all(torch.equal(first[0][key], first[1][key]) for key in first[0])
+    other = build_network(Arm.REAL, pools, PARAMETERS, 1).encoder.state_dict()
+    assert not torch.equal(first[0]["backbone.conv1.weight"], other["backbone.conv1.weight"])
+
+
+@pytest.mark.parametrize("arm", list(Arm))
+def test_killed_and_resumed_equals_uninterrupted(pools, arm, tmp_path, monkeypatch):
+    whole, history = pretrain(arm, pools, PARAMETERS, 0, tmp_path / "whole")
+    import thesis_lib.contrastive.pretraining as module
+
+    real_save, calls = module.save_checkpoint, []
+
+    def save_then_die(*args, **kwargs):
+        real_save(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "save_checkpoint", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(arm, pools, PARAMETERS, 0, tmp_path / "cut")
+    monkeypatch.setattr(module, "save_checkpoint", real_save)
+    resumed, again = pretrain(arm, pools, PARAMETERS, 0, tmp_path / "cut")
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+    pd.testing.assert_frame_equal(history, again)
+    assert len(history) == TRAINING.steps
+
+
+def test_simclr_takes_no_labels(pools, tmp_path):
+    p = PARAMETERS.model_copy(update={"training": TRAINING.model_copy(update={"objective": "simclr", "steps": 1})})
+    _, history = pretrain(Arm.REAL, pools, p, 0, tmp_path / "a")
+    shuffled = dict(pools)
+    shuffled[Kind.REAL] = pool(4, 10)
+    _, same = pretrain(Arm.REAL, shuffled, p, 0, tmp_path / "b")
+    assert history["loss"].iloc[0] == pytest.approx(same["loss"].iloc[0])
+
+
+def test_collapse_is_detected_and_said(pools, tmp_path):
+    flat = pd.DataFrame({"excess": [0.01] * 50})
+    assert has_collapsed(flat) and not has_collapsed(pd.DataFrame({"excess": [-0.5] * 50}))
+    p = PARAMETERS.model_copy(update={"training": TRAINING.model_copy(update={"temperature": 1e4})})
+    with pytest.warns(UserWarning, match="collapsed"):
+        pretrain(Arm.REAL, pools, p, 0, tmp_path)
+
+
+def test_features_do_not_depend_on_their_batch_and_a_probe_learns(pools, tmp_path):
+    """Erratum 19: features are taken in evaluation mode, and the classifier is saved."""
+    encoder = build_network(Arm.REAL, pools, PARAMETERS, 0).encoder
+    pictures, labels = pools[Kind.REAL].pictures, pools[Kind.REAL].labels
+    together = extract_features(encoder.train(), pictures, 32)
+    alone = torch.cat([extract_features(encoder, picture[None], 32) for picture in pictures])
+    assert torch.allclose(together, alone, atol=1e-5)
+    probe = train_probe(encoder, [pools[Kind.REAL]], ENCODER, ProbeParameters(steps=200, views=4), ViewParameters(
+        jitter_probability=0, grey_probability=0), 3, 0)  # fmt: skip
+    save_network(tmp_path, encoder=encoder, classifier=probe)
+    loaded_encoder, loaded = load_network(tmp_path, ENCODER, 3)
+    logits = loaded(extract_features(loaded_encoder, pictures, 32))
+    assert torch.allclose(logits, probe(together), atol=1e-4)
+    assert (logits.argmax(1) == labels).float().mean() > 0.9
+
+
+def test_knn_accuracy_against_scikit_learn():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    generator = torch.Generator().manual_seed(0)
+    bank, bank_labels = torch.randn(60, 5, generator=generator), torch.randint(3, (60,), generator=generator)
+    points, labels = torch.randn(40, 5, generator=generator), torch.randint(3, (40,), generator=generator)
+    theirs = KNeighborsClassifier(1, metric="cosine").fit(bank, bank_labels).score(points, labels)
+    assert knn_accuracy(bank, bank_labels, points, labels, 1) == pytest.approx(theirs)
+
+
+def test_views_are_seeded_and_have_no_black_corners():
+    views = Views(32, ViewParameters(jitter_probability=0, grey_probability=0, rotation=45))
+    white = torch.ones(4, 3, 32, 32)
+    drawn = views(white, 3, 7)
+    assert drawn.shape == (4, 3, 3, 32, 32) and drawn.min() > 0.99
+    pictures = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(views(pictures, 2, 7), views(pictures, 2, 7))
+    assert not torch.equal(views(pictures, 2, 7), views(pictures, 2, 8))
+
+
+def test_one_resize_for_real_and_synthetic():
+    pictures = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    assert to_unit_range(pictures, 32).shape == (2, 3, 32, 32)
+    assert torch.equal(to_unit_range(pictures, 64), pictures.float() / 255)
+
+
+@pytest.mark.parametrize(("architecture", "features"), [("resnet10", 64), ("resnet18", 512), ("resnet50", 2048)])
+@pytest.mark.parametrize("stem", ["small", "standard"])
+def test_encoders(architecture, features, stem):
+    p = EncoderParameters(architecture=architecture, width=8 if architecture == "resnet10" else 64, stem=stem)
+    encoder = Encoder(p, torch.full((3,), 0.4), torch.full((3,), 0.2)).eval()
+    assert encoder(torch.rand(2, 3, 64, 64)).shape == (2, features) and encoder.num_features == features
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ThesisError, match="not a safetensors file"):
+        Encoder(EncoderParameters(weights=str(tmp_path / "w.pth")), torch.zeros(3), torch.ones(3))
+    with pytest.raises(ThesisError, match="no ImageNet weights for resnet10"):
+        Encoder(EncoderParameters(weights="imagenet"), torch.zeros(3), torch.ones(3))
+
+
+def one_of_two(rank, port, folder):
+    """A process of two: its half of a batch through a linear map, features gathered, gradients averaged."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2",
+                   "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}  # fmt: skip
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    torch.manual_seed(0)
+    network = torch.nn.Linear(6, 4)
+    wrapped = accelerator.prepare(network)
+    batch, labels, near = toy_batch()
+    out = normalize(wrapped(batch[rank::2].flatten(0, 1)), dim=-1).unflatten(0, (4, 2))
+    loss = SupConLoss(0.2)(gather_views(out, accelerator), labels, near)
+    accelerator.backward(loss)
+    if rank == 0:
+        save_tensors(folder / "grad.safetensors", {"loss": loss, "grad": network.weight.grad})
+    torch.distributed.destroy_process_group()
+
+
+def toy_batch():
+    generator = torch.Generator().manual_seed(4)
+    near = torch.tensor([False] * 6 + [True] * 2)
+    return torch.randn(8, 2, 6, generator=generator), torch.tensor([0, 0, 1, 1, 2, 2, 0, 1]), near
+
+
+def test_gradients_through_gathered_batches_equal_one_process(tmp_path):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_of_two, (port, tmp_path), nprocs=2)
+    torch.manual_seed(0)
+    network = torch.nn.Linear(6, 4)
+    batch, labels, near = toy_batch()
+    out = normalize(network(batch.flatten(0, 1)), dim=-1).unflatten(0, (8, 2))
+    loss = SupConLoss(0.2)(out, labels, near)
+    loss.backward()
+    theirs, _ = load_tensors(tmp_path / "grad.safetensors")
+    assert torch.allclose(theirs["loss"], loss, atol=1e-6)
+    assert torch.allclose(theirs["grad"], network.weight.grad, atol=1e-5)

@@ -1,0 +1,153 @@
+"""A judge of synthetic pictures: a classifier trained on the evaluation splits, used for judging only.
+
+It never selects or trains anything that is then evaluated; it tells whether a synthetic picture still shows its class.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from thesis_lib.contrastive.encoders import Classifier, Encoder
+from thesis_lib.contrastive.probe import extract_features
+from thesis_lib.contrastive.views import Views, to_unit_range
+from thesis_lib.datasets import PreparedSet
+from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, reconstruct, region_masks
+from thesis_lib.diffusion.base import BaseModel
+from thesis_lib.diffusion.concepts import Concepts
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import EncoderParameters, ViewParameters
+from thesis_lib.randomness import derive_seed, torch_generator
+
+
+@dataclass
+class Judge:
+    """A trained classifier and the size of its input."""
+
+    encoder: Encoder
+    classifier: Classifier
+    size: int
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """L2-normalised penultimate features (n, d) of uint8 pictures."""
+        return F.normalize(extract_features(self.encoder, pictures, self.size), dim=1)
+
+    @torch.no_grad()
+    def named_right(self, pictures: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(n,) bool: whether each uint8 picture is given its label."""
+        return self.classifier(extract_features(self.encoder, pictures, self.size)).argmax(1) == labels
+
+
+def train_judge(images: PreparedSet, parameters: EncoderParameters, steps: int, seed: int, batch: int = 64) -> Judge:
+    """Train on the valid, test and field pictures with cross entropy and mild augmentation.
+
+    Args:
+        images: All pictures of the classes.
+        parameters: The network.
+        steps: Optimiser steps (AdamW, 3e-3, cosine).
+        seed: Seeds weights, batches and views.
+        batch: Pictures a step.
+
+    Raises:
+        ThesisError: There are no evaluation pictures.
+    """
+    own = images.select(images.table["split"].isin(["valid", "test", "field"]).to_numpy())
+    if not len(own.table):
+        raise ThesisError("a judge is trained on valid, test and field pictures and there are none")
+    labels = torch.tensor(own.table["label"].to_numpy())
+    unit = to_unit_range(own.pictures, parameters.size)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive_seed(seed, "judge"))
+        encoder = Encoder(parameters, unit.mean((0, 2, 3)), unit.std((0, 2, 3)))
+        classifier = Classifier(encoder.num_features, int(labels.max()) + 1)
+    views = Views(parameters.size, ViewParameters(crop_scale=(0.8, 1.0), jitter_probability=0.5, grey_probability=0.0))
+    weights = [*encoder.parameters(), *classifier.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    encoder.train()
+    for step in tqdm(range(steps), desc="judge", mininterval=1):
+        rows = torch.randint(len(labels), (batch,), generator=torch_generator(seed, "judge", step))
+        drawn = views(unit[rows], 1, derive_seed(seed, "judge views", step)).squeeze(1)
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(classifier(encoder(drawn)), labels[rows], label_smoothing=0.05).backward()
+        optimizer.step()
+        schedule.step()
+    return Judge(encoder.eval(), classifier.eval(), parameters.size)
+
+
+def psnr_inside(pictures: torch.Tensor, reconstructed: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """(n,) peak signal-to-noise ratio in dB inside each mask, of uint8 pictures (n, 3, s, s)."""
+    squared = ((pictures.float() - reconstructed.float()) / 255).square().mean(1)
+    inside = masks.float()
+    mean = (squared * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp_min(1)
+    return -10 * mean.clamp_min(1e-10).log10()
+
+
+def change_inside(pictures: torch.Tensor, sources: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """(n,) root mean squared change inside each mask, in grey levels."""
+    squared = (pictures.float() - sources.float()).square().mean(1) * masks
+    return (squared.flatten(1).sum(1) / masks.flatten(1).sum(1).clamp_min(1)).sqrt()
+
+
+def measure_timesteps(
+    base: BaseModel, concepts: Concepts, shots: PreparedSet, judge: Judge, timesteps: Sequence[int], steps: int,
+    prompts: Sequence[str], guidance_scale: float, region: str, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """How far synthetic pictures go from their source, over insertion timesteps.
+
+    Args:
+        base: The base model.
+        concepts: Learned concepts.
+        shots: Source pictures, each with a mask.
+        judge: The judge.
+        timesteps: Wanted insertion timesteps; 0 stands for the VAE alone.
+        steps: Steps of the whole schedule.
+        prompts: Templates; sources take them in turn.
+        guidance_scale: Guidance.
+        region: As in `region_masks`.
+        seed: Seeds the pictures.
+
+    Returns:
+        A row a picture: timestep (effective), judge_accuracy (0 or 1), pixel_change (root mean squared change inside
+        the mask, as a multiple of the VAE's own error there), feature_change (cosine distance to the source in the
+        judge's penultimate layer).
+    """
+    labels = torch.tensor(shots.table["label"].to_numpy())
+    latents = base.encode(shots.pictures)
+    may_change = region_masks(shots.masks, region, [derive_seed(seed, "box", i) for i in range(len(labels))])
+    passed = reconstruct(base, shots.pictures, may_change)
+    own_error = change_inside(passed, shots.pictures, shots.masks).clamp_min(1e-3)
+    features = judge.features(shots.pictures)
+    frames = []
+    for wanted in tqdm(timesteps, desc="timesteps"):
+        if wanted == 0:
+            timestep, made = 0, passed
+        else:
+            timestep, _ = insertion_timestep(base, steps, timestep=wanted)
+            requests = [
+                Request(i, concepts.prompt(prompts[i % len(prompts)], name), timestep, guidance_scale, derive_seed(seed, wanted, i))
+                for i, name in enumerate(shots.table["class_name"])
+            ]  # fmt: skip
+            made = torch.cat(
+                [
+                    augment(
+                        base, concepts, shots.pictures, latents, requests[i : i + 32], steps, may_change[i : i + 32]
+                    )
+                    for i in range(0, len(requests), 32)
+                ]
+            )
+        frames.append(
+            pd.DataFrame(
+                {
+                    "timestep": timestep,
+                    "class_name": shots.table["class_name"].to_numpy(),
+                    "judge_accuracy": judge.named_right(made, labels).float().numpy(),
+                    "pixel_change": (change_inside(made, shots.pictures, shots.masks) / own_error).numpy(),
+                    "feature_change": (1 - (judge.features(made) * features).sum(1)).numpy(),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
