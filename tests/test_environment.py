@@ -32,7 +32,9 @@ def test_notebooks_are_stripped_and_parametrised():
     for path in notebooks:
         content = json.loads(path.read_text())
         code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-        assert not any(cell["outputs"] or cell["execution_count"] for cell in code), f"{path.name} has outputs: strip them"
+        assert not any(cell["outputs"] or cell["execution_count"] for cell in code), (
+            f"{path.name} has outputs: strip them"
+        )
         assert "widgets" not in content["metadata"], f"{path.name} carries widget state"
         assert content["metadata"]["kernelspec"]["language"] == "python", path.name
         assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1, path.name

@@ -66,7 +66,7 @@ class FolderParameters(Section):
     """How the `folder` reader divides pictures that come without splits."""
 
     split_by: Literal["object", "random"] = "object"
-    """`object`: whole objects go to one split (file names start with the object's name and a dash); `random`: pictures do."""
+    """`object`: whole objects go to one split (file names start with it and a dash); `random`: pictures do."""
     valid_share: Share = 0.15
     test_share: Share = 0.3
     seed: int = 0
@@ -289,7 +289,8 @@ def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Pa
 
     Args:
         path: The YAML file.
-        overrides: ``key=value`` items such as ``data.shots=4``, values in YAML; a list, or one string with blanks between.
+        overrides: ``key=value`` items such as ``data.shots=4``, values in YAML: a list, or one string with
+            blanks between.
 
     Returns:
         The parameters. With overrides, and none of them `name`, the name gains their digest.

@@ -79,7 +79,10 @@ def test_batches_depend_on_seed_and_step_alone(pools):
 def test_part_of_the_real_pictures_passes_through_the_vae_only_in_arms_with_synthetic_ones(pools):
     pools[Kind.REAL].reconstructed = torch.zeros_like(pools[Kind.REAL].pictures)
     black = [
-        sum((BatchComposer(pools, arm, TRAINING, 0).compose(s).pictures.flatten(1).amax(1) == 0).sum() for s in range(20))
+        sum(
+            (BatchComposer(pools, arm, TRAINING, 0).compose(s).pictures.flatten(1).amax(1) == 0).sum()
+            for s in range(20)
+        )
         for arm in (Arm.REAL, Arm.REAL_ID)
     ]
     assert black[0] == 0 and 0.3 < black[1] / (20 * 3 * 2) < 0.7
@@ -120,7 +123,9 @@ def test_killed_and_resumed_equals_uninterrupted(pools, arm, tmp_path, monkeypat
         pretrain(arm, pools, PARAMETERS, 0, tmp_path / "cut")
     monkeypatch.setattr(module, "save_checkpoint", real_save)
     resumed, again = pretrain(arm, pools, PARAMETERS, 0, tmp_path / "cut")
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
     pd.testing.assert_frame_equal(history, again)
     assert len(history) == TRAINING.steps
 

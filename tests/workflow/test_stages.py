@@ -164,7 +164,7 @@ def test_work_by_hand_counts_as_done(run: Run) -> None:
     other = open_run("parameters/toy.yaml", "name=toy training.steps=7")
     for arm in ("real", "cross_entropy"):
         other.finish(other.arm(arm, 0), "training")
-    assert planned(run, "training.steps=7")["analysis seed0"] == "changed: training.steps"
+    assert planned(run, "training.steps=7")["analysis seed0"] == "its inputs changed"
     assert "training seed0 real" not in planned(run, "training.steps=7")
 
 

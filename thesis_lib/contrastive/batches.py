@@ -63,8 +63,8 @@ class BatchComposer:
         self.classes = np.unique(pools[Kind.REAL].labels.numpy())
         if parameters.classes_per_batch > len(self.classes):
             raise ThesisError(
-                f"training.classes_per_batch is {parameters.classes_per_batch}, the data has {len(self.classes)} classes: "
-                f"lower it, for example --set training.classes_per_batch={len(self.classes)}"
+                f"training.classes_per_batch is {parameters.classes_per_batch}, the data has {len(self.classes)} "
+                f"classes: lower it, for example --set training.classes_per_batch={len(self.classes)}"
             )
         self.rows = {
             kind: {c: np.flatnonzero(pools[kind].labels.numpy() == c) for c in self.classes} for kind in arm.kinds

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, resnet18, resnet50
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import EncoderParameters
@@ -66,20 +66,21 @@ class Encoder(nn.Module):
             mean, std = torch.tensor(IMAGENET)
         self.register_buffer("mean", mean.float().view(1, 3, 1, 1).clone())
         self.register_buffer("std", std.float().view(1, 3, 1, 1).clone())
-        backbone: nn.Module
+        backbone: NarrowResNet10 | ResNet
         if parameters.architecture == "resnet10":
             backbone = NarrowResNet10(parameters.width)
             self.num_features = backbone.num_features
         else:
-            backbone = resnet18() if parameters.architecture == "resnet18" else resnet50()
-            self.num_features = backbone.fc.in_features
-            backbone.fc = nn.Identity()
+            full = resnet18() if parameters.architecture == "resnet18" else resnet50()
+            self.num_features = full.fc.in_features
+            full.fc = nn.Identity()  # type: ignore[assignment]
+            backbone = full
         if parameters.weights is not None:
             _load_weights(backbone, parameters)
         if parameters.stem == "small":
             width = backbone.conv1.out_channels
             backbone.conv1 = nn.Conv2d(3, width, 3, 2, 1, bias=False)
-            backbone.maxpool = nn.Identity()
+            backbone.maxpool = nn.Identity()  # type: ignore[assignment]
             nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.backbone = backbone
 

@@ -31,7 +31,7 @@ class Views(nn.Module):
         import kornia.augmentation as K  # two seconds to import
 
         p = parameters
-        steps = [
+        steps: list[nn.Module] = [
             K.RandomResizedCrop((size, size), scale=p.crop_scale, cropping_mode="resample", align_corners=False),
             K.RandomHorizontalFlip(),
         ]

@@ -210,10 +210,20 @@ def generate_from_noise(
     return base.decode(denoise(base, noise, schedule(base, steps), text, empty, guidance).cpu())
 
 
+def steer(
+    base: BaseModel, prompts: Sequence[str], pictures_each: int, steps: int, guidance_scale: float, seed: int
+) -> torch.Tensor:
+    """Pictures of each prompt from the same noises, to see what words do: uint8 (prompts, pictures_each, 3, s, s)."""
+    concepts = Concepts(base, {}, [])
+    seeds = [derive_seed(seed, "steer", i) for i in range(pictures_each)]
+    rows = [[prompt] * pictures_each for prompt in prompts]
+    return torch.stack([generate_from_noise(base, concepts, row, seeds, steps, guidance_scale) for row in rows])
+
+
 def preview(
     base: BaseModel, concepts: Concepts, count: int, steps: int, guidance_scale: float, seed: int
 ) -> torch.Tensor:
-    """`count` pictures of every class from noise, prompted with its concept alone: uint8 (classes, count, 3, size, size)."""
+    """`count` pictures of every class from noise, its concept as prompt: uint8 (classes, count, 3, size, size)."""
     names = [name for name in concepts.classes for _ in range(count)]
     prompts = [concepts.prompt("a photo of a {}", name) for name in names]
     seeds = [derive_seed(seed, "preview", name, i) for i, name in enumerate(names)]

@@ -40,6 +40,8 @@ class ConceptEmbedding(nn.Module):
         rows: First values of the new rows, (concepts * vectors, width).
     """
 
+    table: torch.Tensor
+
     def __init__(self, table: torch.Tensor, rows: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("table", table.detach())

@@ -31,7 +31,7 @@ SYNTHETIC = (Kind.ID, Kind.NEAR_OOD)
 
 
 def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParameters, seed: int) -> pd.DataFrame:
-    """The source pictures of each class, chosen among the shots by the seed; pictures without a mask only if none is needed.
+    """The source pictures of each class, chosen among the shots by the seed; with a mask, where one is needed.
 
     Args:
         shots: The few-shot rows of the image table, with a RangeIndex.
@@ -53,7 +53,7 @@ def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParame
             f"classes {without} have no source picture with a mask: set generation.id.mask and near_ood.mask to none"
         )
     chosen = [
-        numpy_generator(seed, "sources", name).permutation(rows.index.to_numpy())[: p.sources]
+        numpy_generator(seed, "sources", str(name)).permutation(rows.index.to_numpy())[: p.sources]
         for name, rows in usable.groupby("class_name", sort=True)
     ]
     return shots.loc[np.concatenate(chosen)]
@@ -173,7 +173,7 @@ def generate(
     used, objects = pictures[needed], masks[needed]
     origin = dict(zip(needed, _content_digests(used, objects), strict=True))
     rows = [
-        {k: v for k, v in row.items() if k != "source"} | {"source_digest": origin[row["source"]]}
+        {str(k): v for k, v in row.items() if k != "source"} | {"source_digest": origin[row["source"]]}
         for row in work.to_dict("records")
     ]
     mine = range(shard[0], len(rows), shard[1])
@@ -186,7 +186,10 @@ def generate(
             waiting = list(group)
             for batch in (waiting[j : j + p.batch] for j in range(0, len(waiting), p.batch)):
                 requests = [
-                    Request(position[work["source"].iat[i]], rows[i]["prompt"], rows[i]["timestep"], rows[i]["guidance_scale"], rows[i]["seed"])
+                    Request(
+                        position[work["source"].iat[i]],
+                        *(rows[i][name] for name in ("prompt", "timestep", "guidance_scale", "seed")),
+                    )
                     for i in batch
                 ]  # fmt: skip
                 regions = [

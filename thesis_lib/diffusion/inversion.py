@@ -23,7 +23,8 @@ TEMPLATES = (
     "a photo of a {}", "a photo of the {}", "the photo of a {}", "a photo of one {}", "a photo of my {}",
     "a good photo of a {}", "a good photo of the {}", "a bright photo of the {}", "a dark photo of the {}",
     "a cropped photo of a {}", "a cropped photo of the {}", "a close up photo of a {}", "a close up photo of the {}",
-    "a photo of a clean {}", "a photo of a dirty {}", "a photo of a small {}", "a photo of a large {}", "a photo of a nice {}",
+    "a photo of a clean {}", "a photo of a dirty {}", "a photo of a small {}", "a photo of a large {}",
+    "a photo of a nice {}",
 )  # fmt: skip
 """The usual templates of textual inversion without "a rendering of" and "a cool", as in the thesis."""
 
@@ -39,7 +40,8 @@ def initial_vectors(
     ids = base.tokenizer(p.initializer_word, add_special_tokens=False).input_ids
     if len(ids) != 1:
         raise ThesisError(
-            f"inversion.initializer_word: {p.initializer_word!r} is {len(ids)} tokens in {base.name}, choose a word that is one"
+            f"inversion.initializer_word: {p.initializer_word!r} is {len(ids)} tokens in {base.name}, "
+            "choose a word that is one"
         )
     table = base.text_encoder.get_input_embeddings().weight.float().cpu()
     word, spread = table[ids[0]], table.std()

@@ -59,7 +59,7 @@ class MiniatureRecipe:
     vae_batch: int = 32
     vae_learning_rate: float = 1e-3
     kl_weight: float = 1e-4
-    unet_steps: int = 2500
+    unet_steps: int = 1600
     unet_batch: int = 32
     unet_learning_rate: float = 6e-4
     caption_dropout: float = 0.1
@@ -118,7 +118,7 @@ def words_of(texts: Iterable[str]) -> list[str]:
 
 def vocabulary(table: pd.DataFrame, recipe: MiniatureRecipe) -> list[str]:
     """Every word of the table's captions and tags, and the recipe's extra words."""
-    return words_of([*table["text"], *(table["tags"] if "tags" in table else ()), recipe.extra_words])
+    return words_of([*table["text"], *table.get("tags", []), recipe.extra_words])
 
 
 def build_tokenizer(words: Sequence[str], context: int) -> CLIPTokenizer:
@@ -322,8 +322,8 @@ def _captions(
         if chance < recipe.caption_dropout:
             texts[i] = ""
         elif chance < recipe.caption_dropout + recipe.short_captions and "tags" in table and table["tags"].iat[row]:
-            tags = [tag.strip() for tag in table["tags"].iat[row].split(",")]
-            condition = table["condition"].iat[row] if "condition" in table and random.random() < 0.7 else ""
+            tags = [tag.strip() for tag in str(table["tags"].iat[row]).split(",")]
+            condition = str(table["condition"].iat[row]) if "condition" in table and random.random() < 0.7 else ""
             noun = " ".join(filter(None, [condition, str(random.choice(tags)).lower()]))
             texts[i] = f"a photo of {'an' if noun[0] in 'aeiou' else 'a'} {noun}"
     return texts
@@ -411,8 +411,8 @@ def save_miniature(
     diffusers widens what it loads, transformers keeps the stored precision: so a plain `from_pretrained` fits together.
     """
     pipeline = StableDiffusionImg2ImgPipeline(
-        vae=vae.half(), text_encoder=text_encoder.float(), tokenizer=tokenizer, unet=unet.half(), scheduler=build_scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        vae=vae.half(), text_encoder=text_encoder.float(), tokenizer=tokenizer, unet=unet.half(),
+        scheduler=build_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.save_pretrained(folder, safe_serialization=True)
     vae.float()

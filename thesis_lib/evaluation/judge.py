@@ -78,6 +78,31 @@ def train_judge(images: PreparedSet, parameters: EncoderParameters, steps: int, 
     return Judge(encoder.eval(), classifier.eval(), parameters.size)
 
 
+def separability(first: torch.Tensor, second: torch.Tensor, seed: int) -> float:
+    """Cross-validated accuracy of a linear probe that tells two sets of uint8 pictures apart; 0.5 is chance.
+
+    The probe sees what a decoder leaves behind, the logarithm of each picture's amplitude spectrum; both versions of a
+    picture are always in the same fold.
+
+    Args:
+        first: (n, 3, s, s) pictures.
+        second: The same pictures in another version.
+        seed: Seeds the folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    both = torch.cat([first, second]).float().mean(1)
+    spectrum = torch.fft.rfft2(both - both.mean((1, 2), keepdim=True)).abs().add(1.0).log()
+    groups = torch.arange(len(first)).repeat(2).numpy()
+    target = (torch.arange(len(both)) >= len(first)).long().numpy()
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    folds = GroupKFold(5, shuffle=True, random_state=derive_seed(seed, "separability") % 2**32)
+    return float(cross_val_score(probe, spectrum.flatten(1).numpy(), target, groups=groups, cv=folds).mean())
+
+
 def psnr_inside(pictures: torch.Tensor, reconstructed: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """(n,) peak signal-to-noise ratio in dB inside each mask, of uint8 pictures (n, 3, s, s)."""
     squared = ((pictures.float() - reconstructed.float()) / 255).square().mean(1)
@@ -128,7 +153,8 @@ def measure_timesteps(
         else:
             timestep, _ = insertion_timestep(base, steps, timestep=wanted)
             requests = [
-                Request(i, concepts.prompt(prompts[i % len(prompts)], name), timestep, guidance_scale, derive_seed(seed, wanted, i))
+                Request(i, concepts.prompt(prompts[i % len(prompts)], name), timestep, guidance_scale,
+                        derive_seed(seed, wanted, i))
                 for i, name in enumerate(shots.table["class_name"])
             ]  # fmt: skip
             made = torch.cat(

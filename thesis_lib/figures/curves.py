@@ -56,6 +56,18 @@ def inversion_curve(history: pd.DataFrame, language: str = "en") -> Figure:
 
 
 @styled
+def line(values: Sequence[float], x: str, y: str, language: str = "en") -> Figure:
+    """One value a step, faintly, and its running mean over a twentieth of the steps."""
+    figure, (ax,) = panels(1, 1, 2.0)
+    series = pd.Series(values)
+    ax.plot(series, color=COLOURS[0], alpha=0.2, linewidth=0.4)
+    ax.plot(series.rolling(max(1, len(series) // 20), min_periods=1).mean(), color=COLOURS[0])
+    ax.set(xlabel=word(x, language), ylabel=word(y, language))
+    localise(ax, language)
+    return figure
+
+
+@styled
 def measure_curves(
     table: pd.DataFrame,
     x: str,

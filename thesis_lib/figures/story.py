@@ -17,9 +17,9 @@ from thesis_lib.storage import read_json
 MAIN = ("top1/test", "top1/field", "auroc/near/knn", "auroc/far/knn", "auroc/near/msp", "auroc_field/near/knn")
 """The metrics of the comparison, those that the data allow."""
 QUESTIONS = (
-    ("real_id", "real", "top1/field", "Do in-distribution synthetic pictures improve recognition in changed conditions?"),
+    ("real_id", "real", "top1/field", "Do ID synthetic pictures improve recognition in changed conditions?"),
     ("real_id", "real", "top1/test", "Do they improve recognition in the laboratory set-up?"),
-    ("real_id_nearood", "real_id", "auroc/near/knn", "Do near-OOD pictures, used as negatives only, improve rejection of near-OOD parts?"),
+    ("real_id_nearood", "real_id", "auroc/near/knn", "Do near-OOD negatives improve rejection of near-OOD parts?"),
     ("real_id_nearood", "real_id", "top1/test", "What do they do to recognition?"),
 )  # fmt: skip
 
@@ -69,8 +69,8 @@ def say(table: pd.DataFrame) -> list[str]:
         if math.isnan(row["low"]):
             verdict = "One seed says nothing about spread: take it as an illustration."
         else:
-            interval = f" (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}, {row['pairs']} seeds, p = {row['p']:.3f})"
-            points += interval
+            points += f" (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}, "
+            points += f"{row['pairs']} seeds, p = {row['p']:.3f})"
             if row["low"] <= 0 <= row["high"]:
                 verdict = "Nothing was shown: the interval holds zero."
             else:
@@ -111,23 +111,23 @@ def report_sections(
     tables = [(table, "Mean over seeds and 95 % interval; shares in percent.")]
     if paired is not None and len(paired):
         tables.append((paired, "Paired differences to the arm real, in percentage points for shares."))
-    missing = [] if (run / "data" / "ood.parquet").exists() else ["OOD detection: the data set has no OOD pictures."]
+    missing = (
+        [] if (run / "data" / "ood.parquet").exists() else ["Absent: OOD detection, the data set has no OOD pictures."]
+    )
     if not (analysis / f"confusion_field_{arms[0]}.png").exists():
-        missing.append("Changed conditions: the data set has no field pictures.")
+        missing.append("Absent: changed conditions, the data set has no field pictures.")
     stamp = read_json(first / "analysis" / "stage.json", "run notebook 06 first")
     versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
     return [
         Section(
             "Questions and answers",
-            "\n\n".join(
-                [parameters.description, *answers, seed_note(len(parameters.seeds)), *(f"Absent: {what}" for what in missing)]
-            ),
+            "\n\n".join([parameters.description, *answers, seed_note(len(parameters.seeds)), *missing]),
             figures((run / "figures" / "comparison.png", "Arms: every seed, mean and 95 % interval")),
             tables,
         ),
         Section(
             "Data",
-            "All splits show the same physical object of a class: this is instance recognition under new views, light and conditions.",
+            "Left to right the splits; what is held out; the shots that the first seed trains on.",
             figures(
                 (run / "data" / "classes.png", "One picture of each class and split"),
                 (run / "data" / "ood_parts.png", "Parts held out as near and far OOD"),
@@ -141,7 +141,10 @@ def report_sections(
                 (first / "concepts" / "previews.png", "What the learned concepts mean to the model"),
                 (first / "synthetic" / "sheet_id.png", "In-distribution pictures"),
                 (first / "synthetic" / "sheet_near_ood.png", "Near-OOD pictures"),
-                *((path, f"Inspection: {path.stem.replace('_', ' ')}") for path in sorted((run / "inspection").glob("*.png"))),
+                *(
+                    (path, f"Inspection: {path.stem.replace('_', ' ')}")
+                    for path in sorted((run / "inspection").glob("*.png"))
+                ),
             ),
         ),
         Section(
@@ -158,13 +161,18 @@ def report_sections(
             "Confusion and OOD scores",
             "First seed. ROC curves with ID as the positive class, OOD pictures weighted by part.",
             figures(
-                *((analysis / f"confusion_{split}_{arm}.png", f"Confusion of {word(arm)} on {split}") for arm in arms for split in ("test", "field")),
+                *(
+                    (analysis / f"confusion_{split}_{arm}.png", f"Confusion of {word(arm)} on {split}")
+                    for arm in arms
+                    for split in ("test", "field")
+                ),
                 *((analysis / f"roc_near_{arm}.png", f"ROC of {word(arm)} against near-OOD") for arm in arms),
             ),
         ),
         Section(
             "Provenance",
-            f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, {stamp['date']}. "
+            f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, "
+            f"{stamp['date']}. "
             f"Parameters: {' '.join(dump_parameters(parameters).split())}",
             tables=[(versions, "Packages")],
         ),

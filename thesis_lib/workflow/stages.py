@@ -54,8 +54,8 @@ _DIFFUSION = "data model inversion generation language"
 STAGES = (
     Stage("data", "01_data_exploration.ipynb", "data", "image table", "data model.size language"),
     Stage(
-        "inversion", "02_textual_inversion.ipynb", "seed{seed}/concepts", "concepts", "data model inversion generation.steps language",
-        gpu=True, minutes=480,
+        "inversion", "02_textual_inversion.ipynb", "seed{seed}/concepts", "concepts",
+        "data model inversion generation.steps language", gpu=True, minutes=480,
     ),
     Stage(
         "inspection", "03_augmentation_inspection.ipynb", "inspection", "inspection figures", _DIFFUSION, gpu=True,

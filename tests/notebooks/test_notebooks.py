@@ -1,0 +1,117 @@
+"""Every notebook at toy size, through the same command a user gives; then by hand through papermill."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+ARMS = ["real", "real_id", "real_id_nearood", "cross_entropy"]
+
+
+def thesis(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "thesis_lib.workflow.cli", *arguments],
+        cwd=ROOT, env=os.environ | {"THESIS_RUNS": str(runs)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, tiny_model_folder) -> tuple[Path, Path]:
+    """A whole toy experiment: the parameter file and the run's folder."""
+    folder = tmp_path_factory.mktemp("toy")
+    content = {
+        "name": "toy",
+        "data": {"reader": "parts", "num_classes": 3, "shots": 4},
+        "model": {"base": str(tiny_model_folder), "size": 32},
+        "inversion": {"vectors": 2, "steps": 6, "batch": 6, "initializer_word": "part", "previews": 2},
+        "generation": {
+            "steps": 10, "sources": 2, "per_source": 2, "id": {"timesteps": [300]}, "near_ood": {"timesteps": [600]},
+        },
+        "encoder": {"architecture": "resnet10", "width": 8, "size": 32, "projection": [16, 8]},
+        "training": {"steps": 6, "classes_per_batch": 3, "anchors_per_class": 2, "near_ood_per_class": 1},
+        "probe": {"steps": 10, "views": 1, "batch": 16},
+        "evaluation": {"perplexity": 5, "neighbours": 5},
+    }  # fmt: skip
+    file = folder / "toy.yaml"
+    file.write_text(yaml.safe_dump(content))
+    done = thesis(folder / "runs", "run", str(file), "--cores", "2")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "report.html" in done.stdout + done.stderr
+    return file, folder / "runs" / "toy"
+
+
+@pytest.mark.slow
+def test_the_metrics_have_what_is_promised(toy):
+    metrics = json.loads((toy[1] / "metrics.json").read_text())
+    assert list(metrics) == ARMS
+    for arm in ARMS:
+        (values,) = metrics[arm].values()
+        assert 0 <= values["top1"]["test"] <= 1 and 0 <= values["top1"]["field"] <= 1
+        for kind in ("near", "far"):
+            assert {"msp", "energy", "knn", "mahalanobis", "odin"} <= set(values["auroc"][kind])
+
+
+@pytest.mark.slow
+def test_manifest_figures_and_report_are_there(toy):
+    run = toy[1]
+    manifest = pd.read_parquet(run / "seed0" / "synthetic" / "manifest.parquet")
+    assert manifest.groupby("kind").size().to_dict() == {"id": 12, "near_ood": 12}
+    pictures = sorted(run.rglob("*.png"))
+    figures = [path for path in pictures if "synthetic/id" not in str(path) and "synthetic/near_ood" not in str(path)]
+    assert len(figures) > 20 and all(path.with_suffix(".pdf").exists() for path in figures)
+    for path in figures:
+        with Image.open(path) as opened:
+            assert opened.convert("L").getextrema()[0] < 200, f"{path} is empty"
+    page = (run / "report.html").read_text()
+    assert page.count("<img") > 8 and "http" not in page.replace("http://www.w3.org", "")
+    assert len(page) < 8e6
+
+
+@pytest.mark.slow
+def test_done_is_done_and_a_notebook_runs_by_hand(toy, tmp_path):
+    file, run = toy
+    started = time.monotonic()
+    again = thesis(run.parent, "run", str(file), "--cores", "2")
+    assert again.returncode == 0 and time.monotonic() - started < 20
+    out = tmp_path / "out.ipynb"
+    subprocess.run(
+        [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "05_contrastive_training.ipynb"), str(out),
+         "-p", "experiment", str(file), "-p", "arm", "real_id", "-p", "seed", "0"],
+        cwd=tmp_path, env=os.environ | {"THESIS_RUNS": str(run.parent)}, check=True, capture_output=True,
+    )  # fmt: skip
+    cells = nbformat.read(out, 4).cells
+    assert any("image/png" in o.get("data", {}) for cell in cells for o in cell.get("outputs", []))
+
+
+@pytest.mark.slow
+def test_a_stage_without_its_input_says_what_to_run(toy, tmp_path):
+    file, _ = toy
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "04_augmentation_generation.ipynb"),
+         str(tmp_path / "out.ipynb"), "-p", "experiment", str(file)],
+        cwd=ROOT, env=os.environ | {"THESIS_RUNS": str(tmp_path / "elsewhere")}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode and "has no concepts: run notebook 02 first" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_miniature_notebook_trains_on_any_captioned_table(tmp_path):
+    out = tmp_path / "out.ipynb"
+    subprocess.run(
+        [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "10_miniature_model.ipynb"), str(out),
+         "-p", "name", "toy_model", "-p", "share", "0.0005", "-p", "judge_classes", "2", "-p", "judge_steps", "2",
+         "-y", "timesteps: [0, 200]"],
+        cwd=ROOT, env=os.environ | {"THESIS_RUNS": str(tmp_path)}, check=True, capture_output=True,
+    )  # fmt: skip
+    quality = json.loads((tmp_path / "toy_model" / "quality.json").read_text())
+    assert all(value == value for value in quality.values())
+    assert (tmp_path / "toy_model" / "model" / "model_index.json").exists()
