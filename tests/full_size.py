@@ -2,7 +2,7 @@
 
     python tests/full_size.py CONFIGS OUT
 
-CONFIGS is a folder of Stable Diffusion 1.5 without weights: configuration files and tokenizer. OUT gets the model in half
+CONFIGS: a folder of Stable Diffusion 1.5 without weights, configuration files and tokenizer. OUT gets the model in half
 precision (2 GB) and the pictures. Needs about 16 GB of memory and some minutes on a CPU.
 """
 

@@ -37,6 +37,7 @@ def execute(experiment: str, job: Job, run: Path) -> str:
     root = project_root()
     executed = run / job.log
     executed.parent.mkdir(parents=True, exist_ok=True)
+    (run / job.stamp).unlink(missing_ok=True)  # it is not done any more
     source = root / "notebooks" / job.stage.notebook
     arguments = job.arguments(experiment, read_parameters(root / experiment))
     try:
