@@ -4,7 +4,7 @@ Use it through `thesis run parameters/NAME.yaml`, which writes the merged parame
 by content which jobs are out of date (thesis_lib/workflow/stages.py, where the stages and their inputs stand) and has
 exactly those run. By hand, which only sees absent stamps:
 
-    snakemake --directory runs/NAME --config experiment=runs/NAME/parameters.yaml --cores 2
+    snakemake --directory runs/NAME --config experiment=runs/NAME/parameters.yaml cores=2 --cores 2
 
 Paths are relative to the run's folder. The only outputs are the stamps: what a stage has done so far survives its end.
 """
@@ -52,7 +52,7 @@ for stage in STAGES:
             notebook=pattern.log,
         params:
             wildcards=" ".join(f"--{name} {{{name}}}" for name in stage.wildcards),
-        threads: stage.threads or workflow.cores or config.get("job_cores", 4)
+        threads: stage.threads or int(config.get("cores", 1))
         resources:
             mem_mb=16000,
             runtime=stage.minutes,

@@ -117,8 +117,10 @@ def test_an_error_is_shown_as_a_sentence(explorer, grid, monkeypatch):
 
 def test_controls_are_labelled_and_found_by_class_and_the_state_is_small(explorer):
     controls = [explorer.class_name, *explorer._sliders, explorer.fine, explorer.live, explorer.progress]
-    assert all(control.description and control.tooltip == control.description for control in controls)
-    assert all(picture.tooltip for picture in (explorer.original, explorer.result, explorer.difference))
+    assert all(control.description for control in controls)
+    # the front end of ipywidgets 8.1 fails to draw a widget that has a tooltip but no description
+    with_tooltip = [widget for widget in _all(explorer) if getattr(widget, "tooltip", None)]
+    assert with_tooltip == controls
     state = Widget.get_manager_state(widgets=_all(explorer), drop_defaults=True)["state"]
     text = json.dumps(state)
     names = (

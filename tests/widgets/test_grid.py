@@ -39,7 +39,7 @@ def make_grid(tiny_base, prepared, tmp_path: Path):
 
 def test_timesteps_spread_over_the_schedule_and_hold_those_of_both_sets(tiny_base):
     fifty = GenerationParameters(id=SetParameters(timesteps=[200]), near_ood=SetParameters(strengths=[0.5]))
-    assert spread_timesteps(tiny_base, fifty) == [41, 181, 321, 481, 721]
+    assert spread_timesteps(tiny_base, fifty) == [41, 181, 321, 481, 641]
     few = P.model_copy(update={"steps": 3, "id": SetParameters(timesteps=[1])})
     assert set(spread_timesteps(tiny_base, few)) <= set(schedule(tiny_base, 3))
 
@@ -48,6 +48,12 @@ def test_axes_come_from_the_parameters_and_are_filled_up(make_grid):
     axes = make_grid(None).axes
     assert axes.guidance_scales == [2.0, 1.0, 4.0] and axes.regions[0] == "object" and len(axes.regions) == 4
     assert len(axes.prompts) == 3 and axes.prompts[0] == "a photo of a {}"
+    six = P.id.model_copy(update={"prompts": [f"{word} {{}}" for word in "abcdef"]})
+    assert make_grid(None, p=P.model_copy(update={"id": six, "near_ood": six})).axes.prompts == ["a {}", "c {}", "f {}"]
+
+
+def test_axes_of_ones_own_are_put_on_the_schedule(make_grid):
+    assert make_grid(replace(AXES, timesteps=[950, 250, 240])).axes.timesteps == [201, 901]
 
 
 def test_the_table_names_each_unit_and_the_sets(make_grid):

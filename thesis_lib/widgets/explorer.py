@@ -13,7 +13,8 @@ from PIL import Image
 from thesis_lib.diffusion.augmentation import schedule
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.words import word
-from thesis_lib.widgets.grid import PictureGrid, Position
+from thesis_lib.parameters import Kind
+from thesis_lib.widgets.grid import PictureGrid, Position, entries
 
 SIDE = 256
 """Side of the pictures on the screen, in CSS pixels."""
@@ -58,11 +59,14 @@ class AugmentationExplorer(widgets.VBox):
         self.grid = grid
         axes = grid.axes
         self._schedule = sorted(schedule(grid.base, grid.p.steps))
-        start = grid.default(0, axes.timesteps[0])
+        first = entries(grid.base, grid.p, Kind.ID)[0]
+        start = grid.default(0, min(axes.timesteps, key=lambda timestep: abs(timestep - first)))
         self.class_name = _control(widgets.Dropdown, "class", "Class", options=grid.classes)
         self.source = _control(widgets.IntSlider, "source", "Source picture", min=1)
         self.source.max = len(grid.rows(self.class_name.value))
-        self.timestep = _control(widgets.SelectionSlider, "timestep", "Insertion timestep", options=axes.timesteps)
+        self.timestep = _control(
+            widgets.SelectionSlider, "timestep", "Insertion timestep", options=axes.timesteps, value=start.timestep
+        )
         self.guidance = _control(
             widgets.SelectionSlider, "guidance", "Guidance scale",
             options=_scales(axes.guidance_scales), value=start.guidance_scale,
@@ -74,14 +78,14 @@ class AugmentationExplorer(widgets.VBox):
             widgets.Dropdown, "region", "May change", options=[(word(region), region) for region in axes.regions]
         )
         self.variation = _control(widgets.IntSlider, "variation", "Noise (seed)", min=0, max=VARIATIONS)
-        self.fine = _control(widgets.Checkbox, "fine", "every timestep and guidance scale (made live)", indent=True)
+        self.fine = _control(widgets.Checkbox, "fine", "all steps of the schedule (made live)", indent=True)
         self.live = _control(widgets.Button, "live", "Make this picture", icon="play")
         self.progress = _control(widgets.IntProgress, "progress", "Denoising", min=0)
-        self.progress.layout.visibility = "hidden"
+        self.progress.layout.width, self.progress.layout.visibility = "20em", "hidden"
         self.readout = _with_class(widgets.HTML(), "readout")
+        size = {"width": f"{SIDE}px", "max_width": "100%", "height": "auto"}
         self.original, self.result, self.difference = (
-            _with_class(widgets.Image(format="png", layout={"width": f"{SIDE}px", "height": f"{SIDE}px"}), name)
-            for name in ("original", "result", "difference")
+            _with_class(widgets.Image(format="png", layout=size), name) for name in ("original", "result", "difference")
         )
         self._missing = png(torch.full((3, 8, 8), 232, dtype=torch.uint8))
         self._resetting = False
@@ -92,7 +96,7 @@ class AugmentationExplorer(widgets.VBox):
         self.fine.observe(self._change_steps, "value")
         self.live.on_click(self._make)
         controls = widgets.VBox([self.class_name, *self._sliders, self.fine, widgets.HBox([self.live, self.progress])])
-        captions = ("source", "result", f"difference (black: none, yellow: {FULL_DIFFERENCE} grey levels)")
+        captions = ("source", "result", f"difference, 0 to {FULL_DIFFERENCE} grey levels")
         panels = [
             widgets.VBox([picture, widgets.Label(caption)])
             for picture, caption in zip((self.original, self.result, self.difference), captions, strict=True)
@@ -137,7 +141,6 @@ class AugmentationExplorer(widgets.VBox):
         position = self.position
         source = self.grid.sources.pictures[position.source]
         picture = self.grid.picture(position)
-        class_name = self.grid.class_name(position)
         steps = self.grid.effective_steps(position)
         snr = self.grid.base.signal_to_noise(position.timestep)
         facts = [
@@ -148,17 +151,14 @@ class AugmentationExplorer(widgets.VBox):
             f"prompt “{self.grid.prompt(position)}”",
         ]
         self.original.value = png(source)
-        self.original.tooltip = f"Source picture of {class_name}"
         if picture is None:
             self.result.value = self.difference.value = self._missing
-            self.result.tooltip = self.difference.tooltip = "Not made yet"
             facts.append("<b>not precomputed: press “Make this picture”</b>")
         else:
             may_change = self.grid.may_change(position)[0]
-            change = (picture.int() - source.int()).abs().float().mean(0)[may_change].mean()
+            changes = (picture.int() - source.int()).abs().float().mean(0)[may_change]
+            change = changes.sum() / max(1, len(changes))  # an object that fills the picture has no background
             self.result.value, self.difference.value = png(picture), png(difference_map(picture, source))
-            self.result.tooltip = f"{class_name} from timestep {position.timestep}, {self.prompt.label}"
-            self.difference.tooltip = f"Where the result differs from the source: {change:.0f} grey levels on average"
             facts.append(f"change {change:.1f} grey levels where it may change")
         self.live.disabled = picture is not None
         *plain, last = facts
@@ -194,7 +194,12 @@ def _with_class(widget: Any, name: str) -> Any:
 
 
 def _control(make: type[widgets.DOMWidget], name: str, description: str, **options: Any) -> Any:
-    """A control with a label, a tooltip of the same words, and a class for tests in a browser."""
-    style = {} if make is widgets.Button else {"style": _LABEL}
-    widget = make(description=description, tooltip=description, layout={"width": "26em"}, **style, **options)
+    """A control with a label, a tooltip of the same words, and a class for tests in a browser.
+
+    Only these have tooltips: the front end of ipywidgets 8.1 cannot draw a widget with a tooltip and no description.
+    """
+    is_button = make is widgets.Button
+    style = {} if is_button else {"style": _LABEL}
+    layout = {"width": "16em" if is_button else "34em", "max_width": "100%"}
+    widget = make(description=description, tooltip=description, layout=layout, **style, **options)
     return _with_class(widget, name)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,8 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, Kind
 from thesis_lib.randomness import derive_seed
 from thesis_lib.storage import load_tensors, save_tensors
+
+T = TypeVar("T")
 
 LARGEST_GRID = 256
 """Most pictures a grid holds; at 512 pixels they are 200 MB."""
@@ -84,24 +87,29 @@ def spread_timesteps(base: BaseModel, p: GenerationParameters) -> list[int]:
     chosen = [t for kind in SYNTHETIC for t in entries(base, p, kind)]
     between = (max(entries(base, p, Kind.ID)) + min(entries(base, p, Kind.NEAR_OOD))) // 2
     earliest = schedule(base, p.steps)[-1]
-    others = [max(earliest, min(chosen) // 3), between, (max(chosen) + 999) // 2]
+    others = [max(earliest, min(chosen) // 3), between, max(chosen) + (999 - max(chosen)) // 3]
     return sorted({*chosen, *(insertion_timestep(base, p.steps, timestep=t)[0] for t in others)})
 
 
 def choose_axes(base: BaseModel, p: GenerationParameters) -> Axes:
-    """What to precompute: values from the parameters, filled up to a few where they name only one.
+    """What to precompute: three guidance scales and prompts, from the parameters as far as they name so many.
 
     The first guidance scale, prompt and region are those of the ID set; the sheets vary one of them at a time.
     """
-    scales = dict.fromkeys([*p.id.guidance_scales, *p.near_ood.guidance_scales])
-    more = [scale for scale in (1.0, min(50.0, 2 * max(scales))) if scale not in scales]
-    prompts = dict.fromkeys([*p.id.prompts, *p.near_ood.prompts])
-    return Axes(
-        spread_timesteps(base, p),
-        [*scales, *more[: max(0, 3 - len(scales))]][:4],
-        list(dict.fromkeys([*prompts, *MORE_PROMPTS]))[: min(4, max(3, len(prompts)))],
-        list(dict.fromkeys([p.id.mask, *REGIONS])),
-    )
+    scales = list(dict.fromkeys([*p.id.guidance_scales, *p.near_ood.guidance_scales]))
+    if len(scales) < 3:
+        scales = list(dict.fromkeys([*scales, 1.0, min(50.0, 2 * max(scales))]))
+    prompts = list(dict.fromkeys([*p.id.prompts, *p.near_ood.prompts]))
+    if len(prompts) < 3:
+        prompts = list(dict.fromkeys([*prompts, *MORE_PROMPTS]))[:3]
+    regions = list(dict.fromkeys([p.id.mask, *REGIONS]))
+    return Axes(spread_timesteps(base, p), _spread(scales, 3), _spread(prompts, 3), regions)
+
+
+def _spread(values: Sequence[T], count: int) -> list[T]:
+    """The first, the last, and others spread evenly between them, at most `count`."""
+    chosen = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+    return [values[i] for i in chosen]
 
 
 class PictureGrid:
@@ -114,7 +122,7 @@ class PictureGrid:
         p: Steps, batch size and the two sets.
         seed: The experiment's seed.
         folder: Where the pictures are kept.
-        axes: What to precompute; none takes it from the parameters.
+        axes: What to precompute; none takes it from the parameters. Timesteps become the schedule's.
 
     Raises:
         ThesisError: A class has no source with a mask although one is needed, a strength or timestep runs no step, or
@@ -129,6 +137,8 @@ class PictureGrid:
         self.sources = shots.select(choose_sources(shots.table, shots.masks, p, seed).index)
         self.classes: list[str] = list(self.sources.table["class_name"].unique())
         axes = axes or choose_axes(base, p)
+        entered = {insertion_timestep(base, p.steps, timestep=t)[0] for t in axes.timesteps}
+        axes = replace(axes, timesteps=sorted(entered))
         if not self.sources.masks.flatten(1).any(1).all():  # nothing to limit a change to
             axes = replace(axes, regions=["none"])
         self.axes = axes
@@ -194,8 +204,7 @@ class PictureGrid:
 
     def across(self, count: int = 5) -> list[Position]:
         """Positions of the first source of `count` classes, spread evenly over all: the default at every timestep."""
-        chosen = np.linspace(0, len(self.classes) - 1, min(count, len(self.classes))).round().astype(int)
-        first = [self.rows(self.classes[i])[0] for i in chosen]
+        first = [self.rows(name)[0] for name in _spread(self.classes, count)]
         return [self.default(row, timestep) for row in first for timestep in self.axes.timesteps]
 
     def key(self, position: Position) -> str:

@@ -102,7 +102,7 @@ def _snakemake(jobs: list[Job], root: Path, folder: Path, token: str, cores: int
     stamps = [job.stamp for job in jobs]
     command: list[str | Path] = [sys.executable, "-m", "snakemake", *stamps, "--forcerun", *stamps]
     command += ["--snakefile", root / "Snakefile", "--directory", folder, "--scheduler", "greedy", "--keep-going"]
-    command += ["--config", f"experiment={shown(folder / 'parameters.yaml', root)}", f"job_cores={cores}"]
+    command += ["--config", f"experiment={shown(folder / 'parameters.yaml', root)}", f"cores={cores}"]
     # What to run is decided (forcerun); the lock is ours; a stamp is written whole, so none is ever incomplete.
     command += ["--rerun-triggers", "params", "--nolock", "--ignore-incomplete"]
     command += ["--workflow-profile", profile.resolve()] if profile else ["--cores", str(cores)]
@@ -142,7 +142,7 @@ def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, job
     bars: dict[str, tuple[TaskID, Path]] = {}
     seen = done = 0
     with Progress(*columns, console=console, disable=not shows, transient=True) as progress:
-        everything = progress.add_task(f"{jobs} notebooks", total=jobs, last="")
+        everything = progress.add_task(f"all {jobs}", total=jobs, last="")
         while True:
             ended = process.poll() is not None
             lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # the last is still being written
