@@ -24,7 +24,7 @@ quickstart: setup
 	$(VENV)/bin/thesis run parameters/quickstart.yaml
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lab: setup
 	$(VENV)/bin/jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.extension_manager=readonly notebooks

@@ -52,6 +52,8 @@ for stage in STAGES:
             notebook=pattern.log,
         params:
             wildcards=" ".join(f"--{name} {{{name}}}" for name in stage.wildcards),
+        priority:
+            int(not stage.threads)  # what wants all cores comes first, else single jobs keep them from it
         threads: stage.threads or int(config.get("cores", 1))
         resources:
             mem_mb=16000,

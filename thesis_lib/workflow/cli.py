@@ -57,9 +57,9 @@ def run(
         text = dump_parameters(asked)
         kept = folder / "parameters.yaml"
         if not kept.exists() or kept.read_text(encoding="utf-8") != text:
-            from thesis_lib.storage import write_text  # imports torch: not when there is nothing to do
-
-            write_text(kept, text)
+            part = kept.with_suffix(".part")  # as in thesis_lib.storage, whose import takes seconds: it needs torch
+            part.write_text(text, encoding="utf-8")
+            part.replace(kept)
         todo = plan(asked, root, folder, until)
         if todo:
             _snakemake(list(todo), root, folder, token, cores or _all_cores(), profile)
