@@ -25,7 +25,7 @@ def make(base, shots, folder, p=P, shard=(0, 1)):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
 
 def test_manifest_tells_everything_and_labels_come_from_it(tiny_base, shots, tmp_path):

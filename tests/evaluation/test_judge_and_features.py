@@ -45,7 +45,7 @@ def test_separability_is_chance_for_equal_and_high_for_blurred_pictures():
     first = torch.randint(0, 255, (60, 3, 32, 32), generator=generator, dtype=torch.uint8)
     blurred = F.avg_pool2d(first.float(), 3, 1, 1).round().to(torch.uint8)
     assert separability(first, blurred, 0) > 0.95
-    assert 0.3 < separability(first[:30], first[30:], 0) < 0.7
+    assert separability(first[:30], first[30:], 0) < 0.7
 
 
 def test_a_judge_learns_from_the_evaluation_splits_and_curves_start_at_the_vae(tiny_base):

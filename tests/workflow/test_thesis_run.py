@@ -107,7 +107,7 @@ def test_interrupted_and_run_twice(project: Path) -> None:
     assert second.returncode == 2 and f"process {first.pid} is at work on it" in second.stderr
     time.sleep(2)
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=240)
     assert first.returncode == 2 and err.splitlines()[-1].startswith("stopped; what was finished is kept"), err
     assert processes_of(project) == [] and (run / ".running.json").read_text() == ""
 
@@ -116,7 +116,7 @@ def test_interrupted_and_run_twice(project: Path) -> None:
     wait_for(run / ".journal.jsonl", '"start"')
     [snakemake] = [child for child in psutil.Process(third.pid).children() if "snakemake" in child.cmdline()]
     snakemake.kill()
-    _, err = third.communicate(timeout=60)
+    _, err = third.communicate(timeout=240)
     assert third.returncode == 2 and "Snakemake failed" in err
     assert processes_of(project) == []
 

@@ -104,7 +104,7 @@ def _snakemake(jobs: list[Job], root: Path, folder: Path, token: str, cores: int
     command += ["--snakefile", root / "Snakefile", "--directory", folder, "--scheduler", "greedy", "--keep-going"]
     command += ["--config", f"experiment={shown(folder / 'parameters.yaml', root)}", f"cores={cores}"]
     # What to run is decided (forcerun); the lock is ours; a stamp is written whole, so none is ever incomplete.
-    command += ["--rerun-triggers", "params", "--nolock", "--ignore-incomplete"]
+    command += ["--rerun-triggers", "params", "--nolock", "--ignore-incomplete", "--keep-incomplete"]
     command += ["--workflow-profile", profile.resolve()] if profile else ["--cores", str(cores)]
     if not profile and Path("/proc/driver/nvidia/gpus").exists():
         command += ["--resources", "gpu=1"]  # one notebook at a time on it
