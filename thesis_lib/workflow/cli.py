@@ -86,7 +86,11 @@ def app() -> None:
     try:
         commands()
     except (ThesisError, OSError) as error:
-        console.print(str(error), style="red", markup=False)
+        said = str(error)
+        if isinstance(error, OSError):  # a full disk, mostly
+            remedy = "free some space, or name another folder in THESIS_RUNS, and run the same command again"
+            said = f"{error.filename or 'writing into the run'}: {error.strerror}; {remedy}"
+        console.print(said, style="red", markup=False)
         sys.exit(2)
 
 
