@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_NO_CONFIG = 1
 COMPILE = $(UV) pip compile -q pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: setup quickstart test lab lock lock-check figures clean
+.PHONY: setup quickstart test lab lock lock-check clean
 setup: $(VENV)/.synced
 
 $(UV):

@@ -59,6 +59,14 @@ def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParame
     return shots.loc[np.concatenate(chosen)]
 
 
+def entry_points(base: BaseModel, p: GenerationParameters, kind: Kind) -> list[tuple[int, float]]:
+    """Timestep and strength at which the sources of a set enter the schedule; raises as `insertion_timestep` does."""
+    settings = p.of(kind)
+    return [insertion_timestep(base, p.steps, timestep=t) for t in settings.timesteps] + [
+        insertion_timestep(base, p.steps, strength=s) for s in settings.strengths
+    ]
+
+
 def work_list(
     base: BaseModel, concepts: Concepts, sources: pd.DataFrame, p: GenerationParameters, seed: int
 ) -> pd.DataFrame:
@@ -77,11 +85,7 @@ def work_list(
     Raises:
         ThesisError: A strength or timestep that runs no step, or a class without a concept.
     """
-    entries = {
-        kind: [insertion_timestep(base, p.steps, timestep=t) for t in p.of(kind).timesteps]
-        + [insertion_timestep(base, p.steps, strength=s) for s in p.of(kind).strengths]
-        for kind in SYNTHETIC
-    }
+    entries = {kind: entry_points(base, p, kind) for kind in SYNTHETIC}
     digests = {name: concepts.digest(name) for name in sources["class_name"].unique()}
     rows: list[dict[str, Any]] = []
     for kind, (index, source) in itertools.product(SYNTHETIC, sources.iterrows()):

@@ -21,7 +21,7 @@ from thesis_lib.datasets.crops import PreparedSet
 from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, region_masks, schedule
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
-from thesis_lib.diffusion.generation import SYNTHETIC, choose_sources
+from thesis_lib.diffusion.generation import SYNTHETIC, choose_sources, entry_points
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, Kind
 from thesis_lib.randomness import derive_seed
@@ -73,9 +73,7 @@ class Axes:
 
 def entries(base: BaseModel, p: GenerationParameters, kind: Kind) -> list[int]:
     """The timesteps at which the sources of a set enter the schedule, ascending."""
-    settings = p.of(kind)
-    found = [insertion_timestep(base, p.steps, timestep=t)[0] for t in settings.timesteps]
-    return sorted({*found, *(insertion_timestep(base, p.steps, strength=s)[0] for s in settings.strengths)})
+    return sorted({timestep for timestep, _ in entry_points(base, p, kind)})
 
 
 def spread_timesteps(base: BaseModel, p: GenerationParameters) -> list[int]:
