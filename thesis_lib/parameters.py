@@ -75,6 +75,8 @@ class FolderParameters(Section):
     """Class folders held out as near-OOD; they train nothing."""
     ood_far: str | None = None
     """A second folder of class folders, read as far-OOD."""
+    ood_far_classes: list[str] = []
+    """Its class folders that are read; all when empty."""
     ood_far_per_class: Positive = 10
 
 

@@ -42,7 +42,7 @@ def read_folder(
     """
     options = options or FolderParameters()
     where, classes = _class_folders(root)
-    chosen = choose_classes(set(classes) - _held_out(where, classes, options), num_classes, where)
+    chosen = choose_classes(set(classes) - _known(options.ood_near, classes, where, "ood_near"), num_classes, where)
     rows: list[dict[str, Any]] = []
     for label, name in enumerate(chosen):
         pictures = list(_pictures(where, classes[name], options.split_by))
@@ -59,7 +59,7 @@ def read_folder_ood(root: str | Path, options: FolderParameters) -> pd.DataFrame
 
     Args:
         root: As in `read_folder`.
-        options: `ood_near`, `ood_far`, `ood_far_per_class`; the seed chooses the far pictures.
+        options: `ood_near`, `ood_far`, `ood_far_classes`, `ood_far_per_class`; the seed chooses the far pictures.
 
     Returns:
         The table, or none where neither near nor far is asked for.
@@ -68,14 +68,14 @@ def read_folder_ood(root: str | Path, options: FolderParameters) -> pd.DataFrame
         ThesisError: A folder is missing, a held-out class is unknown, a class folder has no pictures.
     """
     where, classes = _class_folders(root)
-    held_out = sorted(_held_out(where, classes, options))
     rows = []
-    for rank, name in enumerate(held_out):
+    for rank, name in enumerate(sorted(_known(options.ood_near, classes, where, "ood_near"))):
         rows += _ood_rows("near", rank, list(_pictures(where, classes[name], options.split_by)))
     if options.ood_far is not None:
         far, others = _class_folders(options.ood_far)
-        for rank, folder in enumerate(others.values()):
-            pictures = list(_pictures(far, folder, "random"))
+        wanted = _known(options.ood_far_classes, others, far, "ood_far_classes") or set(others)
+        for rank, name in enumerate(sorted(wanted)):
+            pictures = list(_pictures(far, others[name], "random"))
             pictures.sort(key=lambda row: derive_seed(options.seed, "ood_far", row["source_id"]))
             rows += _ood_rows("far", rank, pictures[: options.ood_far_per_class])
     return build_table(rows, where) if rows else None
@@ -95,11 +95,13 @@ def _class_folders(root: str | Path) -> tuple[Path, dict[str, Path]]:
     return where, {check_name(path.name, where): path for path in found}
 
 
-def _held_out(where: Path, classes: dict[str, Path], options: FolderParameters) -> set[str]:
-    unknown = sorted(set(options.ood_near) - set(classes))
+def _known(names: list[str], classes: dict[str, Path], where: Path, parameter: str) -> set[str]:
+    unknown = sorted(set(names) - set(classes))
     if unknown:
-        raise ThesisError(f"data.folder.ood_near: {where} has no {', '.join(unknown)}; there are: {', '.join(classes)}")
-    return set(options.ood_near)
+        raise ThesisError(
+            f"data.folder.{parameter}: {where} has no {', '.join(unknown)}; there are: {', '.join(classes)}"
+        )
+    return set(names)
 
 
 def _pictures(root: Path, folder: Path, split_by: str) -> Iterator[dict[str, Any]]:

@@ -2,13 +2,13 @@
 
 An AutoencoderKL (64 x 64 pixels to 4 x 16 x 16 latents), a UNet2DConditionModel, a CLIPTextModel and a DDIM schedule,
 saved as a folder that `StableDiffusionImg2ImgPipeline.from_pretrained` loads. Latent diffusion: Rombach et al. 2022
-(arXiv 2112.10752); noise prediction: Ho et al. 2020 (arXiv 2006.11239), eq. 14; caption dropout for guidance: Ho and
-Salimans 2022 (arXiv 2207.12598).
+(arXiv 2112.10752); noise prediction: Ho et al. 2020 (arXiv 2006.11239), eq. 14; its weights over timesteps: Hang et al.
+2023 (arXiv 2303.09556); caption dropout for guidance: Ho and Salimans 2022 (arXiv 2207.12598).
 """
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
-from diffusers.training_utils import EMAModel
-from PIL import Image
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.training_utils import EMAModel, compute_snr
+from PIL import Image, ImageOps
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from thesis_lib.datasets.folder import ENDINGS
 from thesis_lib.errors import ThesisError
 from thesis_lib.randomness import numpy_generator, torch_generator
 from thesis_lib.storage import load_checkpoint, load_tensors, save_checkpoint, save_tensors
@@ -40,6 +42,8 @@ class MiniatureRecipe:
         vae_crop_steps: VAE steps on random crops of half the side (cheap), before `vae_steps` on whole pictures.
         kl_weight: Weight of the KL divergence per latent element against the mean squared error.
         unet_steps: Steps of the UNet and the text encoder.
+        snr_gamma: The loss of a timestep is weighted by min(SNR, gamma) / SNR, so that the nearly clean ones, whose
+            noise nobody can tell from detail, don't drown the others.
         caption_dropout: Share of captions replaced by the empty one.
         short_captions: Share of captions shortened to "a photo of a {condition} {tag}", where the table has them.
         balance: Column whose values are drawn equally often; "" draws pictures equally often.
@@ -59,9 +63,10 @@ class MiniatureRecipe:
     vae_batch: int = 32
     vae_learning_rate: float = 1e-3
     kl_weight: float = 1e-4
-    unet_steps: int = 1600
+    unet_steps: int = 6000
     unet_batch: int = 32
     unet_learning_rate: float = 6e-4
+    snr_gamma: float = 5.0
     caption_dropout: float = 0.1
     short_captions: float = 0.3
     balance: str = "condition"
@@ -84,12 +89,37 @@ class MiniatureRecipe:
         return {name: value for name, value in asdict(self).items() if not name.endswith("_steps")}
 
 
+def caption_folders(folders: Mapping[str | Path, Sequence[str]]) -> pd.DataFrame:
+    """A captioned table of photographs that lie in class folders, for `read_captioned_table`.
+
+    Args:
+        folders: For each folder of class folders the class folders to take; all when empty.
+
+    Returns:
+        Columns path, text ("a photo of a spark plug") and tags ("spark plug"), a row a picture.
+
+    Raises:
+        ThesisError: A class folder is missing or has no pictures.
+    """
+    rows = []
+    for root, names in folders.items():
+        for name in names or sorted(path.name for path in Path(root).glob("*/")):
+            paths = [path for path in sorted((Path(root) / name).glob("*")) if path.suffix.lower() in ENDINGS]
+            if not paths:
+                raise ThesisError(f"{Path(root) / name} has no pictures to train on: correct the list of class folders")
+            words = name.replace("_", " ").lower()
+            text = f"a photo of {'an' if words[0] in 'aeiou' else 'a'} {words}"
+            rows += [{"path": str(path.resolve()), "text": text, "tags": words} for path in paths]
+    return pd.DataFrame(rows)
+
+
 def read_captioned_table(path: Path, size: int) -> tuple[pd.DataFrame, torch.Tensor]:
     """Read a captioned table and decode its pictures once.
 
     Args:
         path: A parquet file with a column `text` and either `image` (encoded bytes) or `path` (picture files,
-            relative to the parquet file). Columns `condition` and `tags` are used where they stand.
+            relative to the parquet file; their middle square is taken). Columns `condition` and `tags` are used where they
+            stand.
         size: Side to which the pictures are resized.
 
     Returns:
@@ -104,9 +134,7 @@ def read_captioned_table(path: Path, size: int) -> tuple[pd.DataFrame, torch.Ten
     sources = table["image"] if "image" in table else [Path(path).parent / p for p in table["path"]]
     for i, source in enumerate(tqdm(sources, desc="decode pictures", leave=False)):
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            picture = opened.convert("RGB")
-            if picture.size != (size, size):
-                picture = picture.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3)
+            picture = ImageOps.fit(opened.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
         pictures[i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return table.drop(columns="image", errors="ignore"), pictures
 
@@ -329,6 +357,18 @@ def _captions(
     return texts
 
 
+class _FullPrecisionAttention(AttnProcessor2_0):
+    """Attention in fp32 inside bf16: on a CPU the backward pass of bf16 attention is far slower than all the rest."""
+
+    def __call__(
+        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
+        **others: Any,
+    ) -> torch.Tensor:  # fmt: skip
+        text = None if encoder_hidden_states is None else encoder_hidden_states.float()
+        with torch.autocast("cpu", enabled=False):
+            return super().__call__(attn, hidden_states.float(), text, **others)
+
+
 def train_unet(
     latents: torch.Tensor,
     table: pd.DataFrame,
@@ -352,9 +392,10 @@ def train_unet(
     """
     torch.manual_seed(recipe.seed)
     unet, text_encoder, scheduler = build_unet(recipe), build_text_encoder(recipe, tokenizer), build_scheduler()
+    unet.set_attn_processor(_FullPrecisionAttention())
     modules = torch.nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last), "text_encoder": text_encoder})
     optimizer = torch.optim.AdamW(
-        modules.parameters(), lr=recipe.unet_learning_rate, betas=(0.9, 0.99), weight_decay=1e-2
+        modules.parameters(), lr=recipe.unet_learning_rate, betas=(0.9, 0.99), weight_decay=1e-2, fused=True
     )
     average = EMAModel(modules.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=0.75)
     shadow = torch.nn.ParameterList(average.shadow_params)
@@ -382,8 +423,12 @@ def train_unet(
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = torch.randint(1000, (len(rows),), generator=generator)
         noisy = scheduler.add_noise(clean, noise, timesteps)
-        predicted = unet(noisy, timesteps, text_encoder(ids).last_hidden_state).sample
-        loss = F.mse_loss(predicted, noise)
+        text = text_encoder(ids).last_hidden_state
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = unet(noisy, timesteps, text).sample
+        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        snr = compute_snr(scheduler, timesteps)
+        loss = (error * snr.clamp_max(recipe.snr_gamma) / snr).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
@@ -399,6 +444,7 @@ def train_unet(
                 checkpoint, step + 1, {"modules": modules, "ema": shadow}, optimizer, recipe=recipe.without_steps()
             )
     average.copy_to(modules.parameters())
+    unet.set_default_attn_processor()
     modules.eval().requires_grad_(False)
     return unet, text_encoder, losses
 
