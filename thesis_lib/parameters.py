@@ -113,6 +113,9 @@ class ModelParameters(Section):
     """Side in pixels at which pictures are cropped, generated and stored."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """`auto`: fp16 on a GPU, fp32 on the CPU."""
+    through_vae: bool = True
+    """Every picture an encoder sees, in training and in tests, passes through the VAE, so that the decoder's trace is
+    no cue to what is synthetic."""
 
 
 class InversionParameters(Section):
@@ -216,8 +219,6 @@ class TrainingParameters(Section):
     """Anchor pictures a class and batch; half of them synthetic in arms with ID pictures."""
     near_ood_per_class: Positive = 2
     """Near-OOD pictures a class and batch, beside the anchors."""
-    reconstructed_share: Share = 0.5
-    """In arms with synthetic pictures, the share of real ones passed through the VAE, so that its trace is no cue."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     momentum: Share = 0.9

@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, and training checkpoints in safetensors (nothing is pickled)."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,14 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def tensor_digest(*tensors: torch.Tensor) -> str:
+    """Sixteen hexadecimal digits of the tensors' contents."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -76,18 +76,6 @@ def test_batches_depend_on_seed_and_step_alone(pools):
     assert not torch.equal(composer.compose(3).pictures, other.compose(3).pictures)
 
 
-def test_part_of_the_real_pictures_passes_through_the_vae_only_in_arms_with_synthetic_ones(pools):
-    pools[Kind.REAL].reconstructed = torch.zeros_like(pools[Kind.REAL].pictures)
-    black = [
-        sum(
-            (BatchComposer(pools, arm, TRAINING, 0).compose(s).pictures.flatten(1).amax(1) == 0).sum()
-            for s in range(20)
-        )
-        for arm in (Arm.REAL, Arm.REAL_ID)
-    ]
-    assert black[0] == 0 and 0.3 < black[1] / (20 * 3 * 2) < 0.7
-
-
 def test_too_few_classes_and_missing_kinds_are_said(pools):
     with pytest.raises(ThesisError, match="classes_per_batch is 8, the data has 3 classes"):
         BatchComposer(pools, Arm.REAL, TRAINING.model_copy(update={"classes_per_batch": 8}), 0)

@@ -46,6 +46,20 @@ def test_words_are_one_token_and_anything_else_can_be_spelled():
     assert tokenizer.eos_token_id == len(tokenizer) - 1, "the encoder pools at the highest id"
 
 
+def test_class_folders_become_a_captioned_table(tmp_path):
+    for name, sides in {"spark_plug": (40, 20), "Anchor": (16, 48)}.items():
+        (tmp_path / name).mkdir()
+        Image.new("RGB", sides, "red").save(tmp_path / name / "0.png")
+    (tmp_path / "Anchor" / "notes.txt").write_text("no picture")
+    table = m.caption_folders({tmp_path: ["spark_plug", "Anchor"]})
+    assert table["text"].tolist() == ["a photo of a spark plug", "a photo of an anchor"]
+    assert m.caption_folders({tmp_path: []})["tags"].tolist() == ["anchor", "spark plug"]
+    table.to_parquet(tmp_path / "captions.parquet")
+    assert (m.read_captioned_table(tmp_path / "captions.parquet", 16)[1][:, 0] > 250).all()  # cut, not padded
+    with pytest.raises(ThesisError, match="gear has no pictures"):
+        m.caption_folders({tmp_path: ["gear"]})
+
+
 def test_captioned_tables_say_what_they_lack(tmp_path, table_file):
     table, pictures = m.read_captioned_table(table_file, 32)
     assert pictures.shape == (8, 3, 32, 32) and list(table) == ["text", "condition", "tags"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from thesis_lib.datasets.crops import PreparedSet
-from thesis_lib.diffusion.augmentation import Request, augment, schedule
+from thesis_lib.diffusion.augmentation import Request, as_seen, augment, schedule
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, SetParameters
@@ -80,9 +80,8 @@ def test_pictures_are_those_of_augment_one_at_a_time(make_grid, tiny_base):
         request = Request(
             0, grid.prompt(position), position.timestep, position.guidance_scale, grid.picture_seed(position)
         )
-        alone = augment(
-            tiny_base, grid.concepts, source, tiny_base.encode(source), [request], P.steps, grid.may_change(position)
-        )[0]
+        around, latents = as_seen(tiny_base, source), tiny_base.encode(source)
+        alone = augment(tiny_base, grid.concepts, around, latents, [request], P.steps, grid.may_change(position))[0]
         assert (alone.int() - grid.pictures([position])[0].int()).abs().max() <= 1
 
 

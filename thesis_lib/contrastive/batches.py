@@ -22,12 +22,10 @@ class Pool:
     Attributes:
         pictures: uint8 (n, 3, h, w).
         labels: int64 (n,).
-        reconstructed: The same pictures passed through the VAE, or none.
     """
 
     pictures: torch.Tensor
     labels: torch.Tensor
-    reconstructed: torch.Tensor | None = None
 
 
 @dataclass
@@ -91,13 +89,7 @@ class BatchComposer:
             for kind, count in counts.items():
                 rows = self.rows[kind][label]
                 chosen = random.choice(rows, count, replace=count > len(rows))
-                pool = self.pools[kind]
-                drawn = pool.pictures[chosen]
-                if pool.reconstructed is not None and Kind.ID in self.arm.kinds:
-                    # Half of the real pictures carry the decoder's fingerprint too, so that it is no cue.
-                    through = torch.from_numpy(random.random(count) < p.reconstructed_share)
-                    drawn = torch.where(through[:, None, None, None], pool.reconstructed[chosen], drawn)
-                pictures.append(drawn)
+                pictures.append(self.pools[kind].pictures[chosen])
                 labels += [int(label)] * count
                 near += [kind is Kind.NEAR_OOD] * count
         return Batch(torch.cat(pictures), torch.tensor(labels), torch.tensor(near))

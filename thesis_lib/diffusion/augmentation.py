@@ -164,7 +164,7 @@ def augment(
     Args:
         base: The base model.
         concepts: Encodes the prompts.
-        sources: uint8 (m, 3, size, size), all source pictures.
+        sources: uint8 (m, 3, size, size), what fills the unchanged places of each source picture.
         latents: Mean and standard deviation of the sources' scaled latents, each (m, 4, h, w), encoded once.
         requests: What to make, n of them.
         steps: Steps of the whole schedule.
@@ -237,3 +237,8 @@ def reconstruct(base: BaseModel, pictures: torch.Tensor, may_change: torch.Tenso
     """Pictures passed through the VAE and nothing else: the decoder's fingerprint; uint8 (n, 3, size, size)."""
     result = base.decode(base.encode(pictures)[0])
     return result if may_change is None else composite(result, pictures, may_change)
+
+
+def as_seen(base: BaseModel, pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures as encoders see them: through the VAE, or as they are where `model.through_vae` is false."""
+    return reconstruct(base, pictures) if base.through_vae else pictures

@@ -23,11 +23,13 @@ class BaseModel:
         name: As the parameter file names it.
         digest: Tells two models of one name apart; part of every manifest row.
         size: Side of the pictures in pixels.
+        through_vae: Whether encoders see all pictures through this model's VAE.
     """
 
     name: str
     digest: str
     size: int
+    through_vae: bool
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel
@@ -136,6 +138,7 @@ def load_base_model(parameters: ModelParameters) -> BaseModel:
         base,
         _digest(unet, text_encoder, vae),
         parameters.size,
+        parameters.through_vae,
         vae,
         unet,
         text_encoder,

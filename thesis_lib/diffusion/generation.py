@@ -16,17 +16,16 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from tqdm.auto import tqdm
 
-from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, reconstruct, region_masks
+from thesis_lib.diffusion.augmentation import Request, as_seen, augment, insertion_timestep, region_masks
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, Kind
 from thesis_lib.randomness import derive_seed, numpy_generator
-from thesis_lib.storage import atomic, load_tensors, save_tensors, write_table
+from thesis_lib.storage import atomic, tensor_digest, write_table
 
 ROW = "thesis"
 """Name of the PNG text chunk that holds a picture's manifest row."""
-RECONSTRUCTIONS = "reconstructions.safetensors"
 SYNTHETIC = (Kind.ID, Kind.NEAR_OOD)
 
 
@@ -114,21 +113,12 @@ def work_list(
                     "steps": p.steps,
                     "scheduler": type(base.scheduler).__name__,
                     "mask": settings.mask,
+                    "through_vae": base.through_vae,
                     "size": base.size,
                     "source": int(index),
                 }
             )
     return pd.DataFrame(rows)
-
-
-def _content_digests(pictures: torch.Tensor, masks: torch.Tensor) -> list[str]:
-    """A digest of each source as cropped, and of its mask: the part of a picture's origin no path can tell."""
-    import hashlib
-
-    return [
-        hashlib.sha256(p.numpy().tobytes() + m.numpy().tobytes()).hexdigest()[:12]
-        for p, m in zip(pictures, masks, strict=True)
-    ]
 
 
 def _is_done(path: Path, row: dict[str, Any]) -> bool:
@@ -175,7 +165,7 @@ def generate(
     needed = sorted(work["source"].unique())
     position = {row: i for i, row in enumerate(needed)}
     used, objects = pictures[needed], masks[needed]
-    origin = dict(zip(needed, _content_digests(used, objects), strict=True))
+    origin = {row: tensor_digest(pictures[row], masks[row]) for row in needed}  # what no path can tell
     rows = [
         {str(k): v for k, v in row.items() if k != "source"} | {"source_digest": origin[row["source"]]}
         for row in work.to_dict("records")
@@ -183,7 +173,7 @@ def generate(
     mine = range(shard[0], len(rows), shard[1])
     todo = [i for i in mine if not _is_done(folder / rows[i]["path"], rows[i])]
     if todo:
-        latents = base.encode(used)
+        latents, around = base.encode(used), as_seen(base, used)
         todo.sort(key=lambda i: (rows[i]["timestep"], i))
         bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc="pictures", mininterval=1)
         for _, group in itertools.groupby(todo, key=lambda i: rows[i]["timestep"]):
@@ -200,7 +190,7 @@ def generate(
                     region_masks(objects[r.source : r.source + 1], rows[i]["mask"], [r.seed])
                     for i, r in zip(batch, requests, strict=True)
                 ]
-                made = augment(base, concepts, used, latents, requests, p.steps, torch.cat(regions))
+                made = augment(base, concepts, around, latents, requests, p.steps, torch.cat(regions))
                 for i, picture in zip(batch, made, strict=True):
                     _write(folder / rows[i]["path"], picture, rows[i])
                 bar.update(len(batch))
@@ -209,40 +199,6 @@ def generate(
     if len(done) == len(rows):
         write_table(folder / "manifest.parquet", done)
     return done
-
-
-def write_reconstructions(
-    base: BaseModel, pictures: torch.Tensor, masks: torch.Tensor, region: str, folder: Path
-) -> torch.Tensor:
-    """Pass the shots through the VAE where generation would have changed them, and keep them beside the sets.
-
-    Args:
-        base: The base model.
-        pictures: uint8 (n, 3, size, size), all shots.
-        masks: bool (n, size, size); a picture without a mask passes through whole.
-        region: As in `region_masks`.
-        folder: The seed's folder of synthetic pictures.
-
-    Returns:
-        uint8 (n, 3, size, size).
-    """
-    may_change = torch.ones_like(masks)
-    has = masks.flatten(1).any(1)
-    if has.any():
-        may_change[has] = region_masks(masks[has], region, [0] * int(has.sum()))
-    passed = reconstruct(base, pictures, may_change)
-    save_tensors(folder / RECONSTRUCTIONS, {"pictures": passed})
-    return passed
-
-
-def read_reconstructions(folder: Path, count: int) -> torch.Tensor:
-    """What `write_reconstructions` kept, for `count` shots."""
-    passed = load_tensors(folder / RECONSTRUCTIONS)[0]["pictures"]
-    if len(passed) != count:
-        raise ThesisError(
-            f"{folder / RECONSTRUCTIONS} holds {len(passed)} pictures, not {count}: run notebook 04 again"
-        )
-    return passed
 
 
 def read_manifest(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:

@@ -118,8 +118,8 @@ def read_captioned_table(path: Path, size: int) -> tuple[pd.DataFrame, torch.Ten
 
     Args:
         path: A parquet file with a column `text` and either `image` (encoded bytes) or `path` (picture files,
-            relative to the parquet file; their middle square is taken). Columns `condition` and `tags` are used where they
-            stand.
+            relative to the parquet file; their middle square is taken). Columns `condition` and `tags` are used where
+            they stand.
         size: Side to which the pictures are resized.
 
     Returns:
@@ -395,7 +395,7 @@ def train_unet(
     unet.set_attn_processor(_FullPrecisionAttention())
     modules = torch.nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last), "text_encoder": text_encoder})
     optimizer = torch.optim.AdamW(
-        modules.parameters(), lr=recipe.unet_learning_rate, betas=(0.9, 0.99), weight_decay=1e-2, fused=True
+        modules.parameters(), lr=recipe.unet_learning_rate, betas=(0.9, 0.99), weight_decay=1e-2
     )
     average = EMAModel(modules.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=0.75)
     shadow = torch.nn.ParameterList(average.shadow_params)
@@ -444,7 +444,7 @@ def train_unet(
                 checkpoint, step + 1, {"modules": modules, "ema": shadow}, optimizer, recipe=recipe.without_steps()
             )
     average.copy_to(modules.parameters())
-    unet.set_default_attn_processor()
+    unet.set_attn_processor(AttnProcessor2_0())
     modules.eval().requires_grad_(False)
     return unet, text_encoder, losses
 

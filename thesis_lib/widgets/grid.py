@@ -18,14 +18,14 @@ import torch
 from tqdm.auto import tqdm
 
 from thesis_lib.datasets.crops import PreparedSet
-from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, region_masks, schedule
+from thesis_lib.diffusion.augmentation import Request, as_seen, augment, insertion_timestep, region_masks, schedule
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import SYNTHETIC, choose_sources, entry_points
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, Kind
 from thesis_lib.randomness import derive_seed
-from thesis_lib.storage import load_tensors, save_tensors
+from thesis_lib.storage import load_tensors, save_tensors, tensor_digest
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ class PictureGrid:
         self._file = Path(folder) / GRID_FILE
         self._pictures = load_tensors(self._file)[0] if self._file.exists() else {}
         self._origins = [
-            hashlib.sha256(picture.numpy().tobytes() + mask.numpy().tobytes()).hexdigest()
+            tensor_digest(picture, mask)
             for picture, mask in zip(self.sources.pictures, self.sources.masks, strict=True)
         ]
         self._concept_digests = {name: concepts.digest(name) for name in self.classes}
@@ -209,9 +209,10 @@ class PictureGrid:
         """A digest of everything that determines the picture at a position."""
         base = self.base
         content = [
-            VERSION, base.name, base.digest, str(base.dtype), base.size, type(base.scheduler).__name__, self.p.steps,
-            self._origins[position.source], self._concept_digests[self.class_name(position)], self.prompt(position),
-            position.timestep, base.signal_to_noise(position.timestep), position.guidance_scale, position.region,
+            VERSION, base.name, base.digest, str(base.dtype), base.size, base.through_vae,
+            type(base.scheduler).__name__, self.p.steps, self._origins[position.source],
+            self._concept_digests[self.class_name(position)], self.prompt(position), position.timestep,
+            base.signal_to_noise(position.timestep), position.guidance_scale, position.region,
             self.picture_seed(position),
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
@@ -290,7 +291,8 @@ class PictureGrid:
         ]
         may_change = torch.cat([self.may_change(position) for position in batch])
         latents = self.base.encode(pictures)
-        made = augment(self.base, self.concepts, pictures, latents, requests, self.p.steps, may_change)
+        around = as_seen(self.base, pictures)
+        made = augment(self.base, self.concepts, around, latents, requests, self.p.steps, may_change)
         for position, picture in zip(batch, made, strict=True):
             self._pictures[self.key(position)] = picture.clone()  # a view would keep the whole batch in memory
 
