@@ -80,7 +80,7 @@ def test_held_out_classes_and_a_second_folder_are_ood(eth, plain):
     same = read_folder_ood(eth, FolderParameters(ood_near=["dog"], ood_far=str(eth / "images")))
     some = read_folder_ood(eth, FolderParameters(ood_far=str(plain), ood_far_classes=["watch", "anchor"]))
     assert some.groupby("class_name")["split"].first().to_dict() == {"anchor": "test", "watch": "valid"}
-    with pytest.raises(ThesisError, match="ood_far_classes: .* has no cup; there are: anchor, lamp, watch"):
+    with pytest.raises(ThesisError, match=r"ood_far_classes: .* has no cup; there are: anchor, lamp, watch"):
         read_folder_ood(eth, FolderParameters(ood_far=str(plain), ood_far_classes=["cup"]))
     assert same["source_id"].is_unique  # a far class may have a near one's name
 

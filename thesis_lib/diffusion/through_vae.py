@@ -7,6 +7,7 @@ same way; only generation starts from the photographs themselves.
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -54,7 +55,7 @@ def read_passed(data: PreparedData, through_vae: bool, folder: Path) -> Prepared
     """
     if not through_vae:
         return data
-    passed = {}
+    passed: dict[str, Any] = {}
     for name in _SETS:
         prepared: PreparedSet | None = getattr(data, name)
         if prepared is None:
