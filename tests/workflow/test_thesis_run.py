@@ -34,7 +34,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     done = thesis(project, *TWO)
     assert done.returncode == 0, done.stderr
     assert "2 notebooks in " in done.stdout and "runs/toy/seed0/concepts" in done.stdout
-    assert [line.split()[:2] for line in done.stderr.splitlines()] == [["done", "data"], ["done", "inversion"]]
+    told = [line.split()[:2] for line in done.stderr.splitlines()]
+    assert told == [["done", "data"], ["note", "2"], ["done", "inversion"]]
+    assert "2 of 3 pictures [toy] have no mask" in done.stderr
     yield project
     for process in processes_of(project):  # of a test that failed
         process.kill()

@@ -72,6 +72,9 @@ def make_project(folder: Path, pause: float = 0.0) -> Path:
     for stage in STAGES:
         where, sources, steps, reads = NOTEBOOKS[stage.name]
         work = WORK.format(folder=where, sources=sources, steps=steps, reads=reads, pause=pause)
+        if stage.name == "data":
+            work += "import warnings\nfrom thesis_lib.errors import ThesisWarning\n"
+            work += 'warnings.warn("2 of 3 pictures [toy] have no mask", ThesisWarning)\n'
         if stage.name == "report":
             work += 'run.report.write_text("<p>done</p>")\n'
         defaults = 'experiment = "parameters/toy.yaml"\narm = "real"\nseed = 0\noverrides = ""'

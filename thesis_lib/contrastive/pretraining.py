@@ -15,6 +15,7 @@ from thesis_lib.contrastive.batches import BatchComposer, Pool
 from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead
 from thesis_lib.contrastive.losses import SupConLoss
 from thesis_lib.contrastive.views import Views, to_unit_range
+from thesis_lib.errors import ThesisWarning
 from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
 from thesis_lib.randomness import derive_seed
 from thesis_lib.storage import load_checkpoint, save_checkpoint, write_table
@@ -157,6 +158,7 @@ def pretrain(
         warnings.warn(
             f"{arm}, seed {seed}: the network collapsed, its loss stays at the value of constant features; "
             "lower training.learning_rate or raise training.temperature",
+            ThesisWarning,
             stacklevel=2,
         )
     return network.eval(), curve

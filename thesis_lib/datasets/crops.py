@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import CropParameters
 from thesis_lib.storage import atomic, load_tensors, save_tensors
 
@@ -162,7 +162,7 @@ def prepare_set(table: pd.DataFrame, size: int, crop: CropParameters, file: Path
         ThesisError: A file is missing or broken, or the disk is full.
 
     Warns:
-        UserWarning: Pictures have no mask or an empty one; said when they are cropped.
+        ThesisWarning: Pictures have no mask or an empty one; said when they are cropped.
     """
     cache = file.with_suffix(".crops.safetensors")
     digest = _digest(table, size, crop)
@@ -187,6 +187,7 @@ def prepare_set(table: pd.DataFrame, size: int, crop: CropParameters, file: Path
         names = ", ".join(without.head(5)) + (", ..." if len(without) > 5 else "")
         warnings.warn(
             f"{len(without)} of {len(table)} pictures have no mask or an empty one and get the centred square: {names}",
+            ThesisWarning,
             stacklevel=3,
         )
     with atomic(file) as temporary:  # before the crops, whose digest vouches for it

@@ -38,7 +38,7 @@ def read_folder(
             is unknown, a file name names no object.
 
     Warns:
-        UserWarning: There are fewer classes than asked for.
+        ThesisWarning: There are fewer classes than asked for.
     """
     options = options or FolderParameters()
     where, classes = _class_folders(root)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from thesis_lib.datasets.table import build_table, choose_classes, data_root, subfolders
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 
 SPLIT_FOLDERS = {"train_data": "train", "valid_data": "valid", "test_data": "test", "field_data": "field"}
 PICTURE_ENDINGS = ("_rgb.png", "_rgb.webp")
@@ -50,7 +50,7 @@ def read_mvip(root: str | Path, super_class: str | None = None, num_classes: int
             a chosen class has no training pictures or a name that is not safe in paths.
 
     Warns:
-        UserWarning: There are fewer classes than asked for, or pictures without a mask.
+        ThesisWarning: There are fewer classes than asked for, or pictures without a mask.
     """
     folder = data_root(root, "the folder that holds MVIP's class folders")
     parts = {part.name: read_meta(part / "meta.json") for part in subfolders(folder)}
@@ -78,7 +78,11 @@ def read_mvip(root: str | Path, super_class: str | None = None, num_classes: int
     unmasked = table["source_id"][table["mask_path"] == ""]
     if len(unmasked):
         first = unmasked.iloc[0]
-        warnings.warn(f"{folder}: {len(unmasked)} of {len(table)} pictures have no mask, {first} first", stacklevel=2)
+        warnings.warn(
+            f"{folder}: {len(unmasked)} of {len(table)} pictures have no mask, {first} first",
+            ThesisWarning,
+            stacklevel=2,
+        )
     return table
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.randomness import derive_seed
 
 COLUMNS = ["path", "mask_path", "class_name", "label", "split", "kind", "source_id", "capture_group", "view", "set"]
@@ -61,7 +61,9 @@ def choose_classes(names: Iterable[str], num_classes: int | None, where: Path) -
     """The first `num_classes` of `names` in sorted order, checked; a warning where there are fewer."""
     chosen = [check_name(name, where) for name in sorted(names)[:num_classes]]
     if num_classes is not None and len(chosen) < num_classes:
-        warnings.warn(f"{where}: {num_classes} classes were asked for, there are {len(chosen)}", stacklevel=3)
+        warnings.warn(
+            f"{where}: {num_classes} classes were asked for, there are {len(chosen)}", ThesisWarning, stacklevel=3
+        )
     return chosen
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import Kind, Parameters, read_parameters
 from thesis_lib.workflow.project import resolve_paths
 from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
@@ -55,9 +55,9 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
         from thesis_lib.datasets import few_shot, read_tables
 
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
+            warnings.simplefilter("always", ThesisWarning)
             images, ood, _ = read_tables(parameters.data)
-        remarks += [str(warning.message) for warning in caught if warning.category is UserWarning]
+        remarks += [str(warning.message) for warning in caught if warning.category is ThesisWarning]
         classes = images["class_name"].nunique()
         outside = "no OOD pictures: the figures that need them will be absent" if ood is None else _counts(ood, "set")
         remarks.append(f"data: {classes} classes, pictures: {_counts(images, 'split')}; {outside}")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
 from thesis_lib.errors import ThesisError
@@ -64,7 +65,8 @@ def run(
         if todo:
             _snakemake(list(todo), root, folder, token, cores or _all_cores(), profile)
     last = all_jobs(asked, until)[-1]
-    done = f"{len(todo)} notebooks in {_clock(time.monotonic() - started)}" if todo else "nothing to do"
+    count = "1 notebook" if len(todo) == 1 else f"{len(todo)} notebooks"
+    done = f"{count} in {_clock(time.monotonic() - started)}" if todo else "nothing to do"
     print(f"{done}: {shown(folder / last.folder if until else folder / 'report.html', root)}")
 
 
@@ -163,6 +165,8 @@ def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, job
                 done += 1
                 progress.update(everything, completed=done)
                 console.print(f"[green]done[/]   {at['job']:<32} {_clock(at['seconds']):>12}  ({done} of {jobs})")
+                for note in at.get("notes", []):
+                    console.print(f"[yellow]note[/]   {escape(note)}")
             seen = len(lines)
             if ended:
                 return failures

@@ -9,13 +9,14 @@ gets a line when the job starts, and one when it ends.
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import read_parameters
 from thesis_lib.workflow.project import project_root
 from thesis_lib.workflow.stages import Job, make_job
@@ -97,7 +98,9 @@ def main() -> None:
         record(run, job, "failed", problem=problem)
         print(f"{job.label}: {problem}\nexecuted notebook: {run / job.log}", file=sys.stderr)
         sys.exit(1)
-    record(run, job, "done", seconds=round(time.monotonic() - started, 1))
+    told = (run / job.log).with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+    notes = list(dict.fromkeys(re.findall(rf"{ThesisWarning.__name__}: (.+)", told)))
+    record(run, job, "done", seconds=round(time.monotonic() - started, 1), notes=notes)
 
 
 if __name__ == "__main__":

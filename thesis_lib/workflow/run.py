@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
 from thesis_lib.storage import write_json, write_text
 from thesis_lib.workflow import stages
@@ -91,7 +91,7 @@ class Run:
         if not read_stamp(self.folder / job.stamp):
             raise ThesisError(f"{where} has no {job.stage.product}: {remedy}")
         if reason := stages.why(job, self.asked, self.root, self.folder):
-            warnings.warn(f"{where} is not up to date ({reason}): {remedy}", stacklevel=2)
+            warnings.warn(f"{where} is not up to date ({reason}): {remedy}", ThesisWarning, stacklevel=2)
         return self.folder / job.folder
 
     def finish(self, folder: Path, stage: str, **content: Any) -> None:
