@@ -22,7 +22,7 @@ from thesis_lib.parameters import (
     TrainingParameters,
     ViewParameters,
 )
-from thesis_lib.storage import load_tensors, save_tensors
+from thesis_lib.tensors import load_tensors, save_tensors
 
 ENCODER = EncoderParameters(architecture="resnet10", width=8, size=32, projection=(16, 8))
 TRAINING = TrainingParameters(

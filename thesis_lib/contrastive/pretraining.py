@@ -18,7 +18,8 @@ from thesis_lib.contrastive.views import Views, to_unit_range
 from thesis_lib.errors import ThesisWarning
 from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
 from thesis_lib.randomness import derive_seed
-from thesis_lib.storage import load_checkpoint, save_checkpoint, write_table
+from thesis_lib.storage import write_table
+from thesis_lib.tensors import load_checkpoint, save_checkpoint
 
 
 class TwoStage(nn.Module):

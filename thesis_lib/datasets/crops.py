@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import CropParameters
-from thesis_lib.storage import atomic, load_tensors, save_tensors
+from thesis_lib.storage import atomic
+from thesis_lib.tensors import load_tensors, save_tensors
 
 VERSION = 1
 """Part of the cache's digest: raise it when crops come out differently."""

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.errors import ThesisError
-from thesis_lib.storage import load_tensors, read_json, save_tensors, write_json
+from thesis_lib.storage import read_json, write_json
+from thesis_lib.tensors import load_tensors, save_tensors
 
 
 def placeholder(class_name: str) -> str:

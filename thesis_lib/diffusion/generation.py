@@ -22,7 +22,8 @@ from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, Kind
 from thesis_lib.randomness import derive_seed, numpy_generator
-from thesis_lib.storage import atomic, tensor_digest, write_table
+from thesis_lib.storage import atomic, write_table
+from thesis_lib.tensors import tensor_digest
 
 ROW = "thesis"
 """Name of the PNG text chunk that holds a picture's manifest row."""

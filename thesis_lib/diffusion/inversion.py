@@ -17,7 +17,8 @@ from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import InversionParameters
 from thesis_lib.randomness import torch_generator
-from thesis_lib.storage import load_checkpoint, save_checkpoint, write_table
+from thesis_lib.storage import write_table
+from thesis_lib.tensors import load_checkpoint, save_checkpoint
 
 TEMPLATES = (
     "a photo of a {}", "a photo of the {}", "the photo of a {}", "a photo of one {}", "a photo of my {}",

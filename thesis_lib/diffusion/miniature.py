@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from thesis_lib.datasets.folder import ENDINGS
 from thesis_lib.errors import ThesisError
 from thesis_lib.randomness import numpy_generator, torch_generator
-from thesis_lib.storage import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from thesis_lib.tensors import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from thesis_lib.datasets import PreparedData, PreparedSet
 from thesis_lib.diffusion.augmentation import as_seen
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.errors import ThesisError
-from thesis_lib.storage import load_tensors, save_tensors, tensor_digest
+from thesis_lib.tensors import load_tensors, save_tensors, tensor_digest
 
 _SETS = ("images", "ood", "oracle")
 

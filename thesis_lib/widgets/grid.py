@@ -25,7 +25,7 @@ from thesis_lib.diffusion.generation import SYNTHETIC, choose_sources, entry_poi
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, Kind
 from thesis_lib.randomness import derive_seed
-from thesis_lib.storage import load_tensors, save_tensors, tensor_digest
+from thesis_lib.tensors import load_tensors, save_tensors, tensor_digest
 
 T = TypeVar("T")
 

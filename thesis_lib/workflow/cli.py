@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TimeElapse
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
+from thesis_lib.storage import write_text
 from thesis_lib.workflow.execute import JOURNAL
 from thesis_lib.workflow.lock import TOKEN, running
 from thesis_lib.workflow.project import project_root, runs_folder, shown
@@ -58,9 +59,7 @@ def run(
         text = dump_parameters(asked)
         kept = folder / "parameters.yaml"
         if not kept.exists() or kept.read_text(encoding="utf-8") != text:
-            part = kept.with_suffix(".part")  # as in thesis_lib.storage, whose import takes seconds: it needs torch
-            part.write_text(text, encoding="utf-8")
-            part.replace(kept)
+            write_text(kept, text)
         todo = plan(asked, root, folder, until)
         if todo:
             _snakemake(list(todo), root, folder, token, cores or _all_cores(), profile)
