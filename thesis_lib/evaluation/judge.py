@@ -6,6 +6,7 @@ It never selects or trains anything that is then evaluated; it tells whether a s
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
@@ -15,12 +16,19 @@ from thesis_lib.contrastive.encoders import Classifier, Encoder
 from thesis_lib.contrastive.probe import extract_features
 from thesis_lib.contrastive.views import Views, to_unit_range
 from thesis_lib.datasets import PreparedSet
-from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, reconstruct, region_masks
+from thesis_lib.diffusion.augmentation import (
+    Request,
+    augment,
+    generate_from_noise,
+    insertion_timestep,
+    reconstruct,
+    region_masks,
+)
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import EncoderParameters, ViewParameters
-from thesis_lib.randomness import derive_seed, torch_generator
+from thesis_lib.randomness import derive_seed, numpy_generator, torch_generator
 
 
 @dataclass
@@ -101,6 +109,52 @@ def separability(first: torch.Tensor, second: torch.Tensor, seed: int) -> float:
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
     folds = GroupKFold(5, shuffle=True, random_state=derive_seed(seed, "separability") % 2**32)
     return float(cross_val_score(probe, spectrum.flatten(1).numpy(), target, groups=groups, cv=folds).mean())
+
+
+def steering_accuracy(
+    base: BaseModel, captions: pd.DataFrame, latents: torch.Tensor, columns: Sequence[str], count: int, steps: int,
+    guidance_scale: float, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """Do captions steer? Pictures made from captions alone, named by a linear probe that knows the real ones.
+
+    Args:
+        base: The base model.
+        captions: Its training table; `text` and the columns to be told.
+        latents: (n, 4, h, w), the scaled latents of the table's pictures.
+        columns: What captions should steer; for each, captions are drawn evenly over its values.
+        count: Pictures a column.
+        steps: Steps from noise to picture.
+        guidance_scale: Guidance.
+        seed: Seeds halves, captions and noises.
+
+    Returns:
+        A row a column: balanced accuracy by chance, on the half of the real pictures that the probe has not seen, and
+        on the made ones.
+    """
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    concepts, points = Concepts(base, {}, []), latents.flatten(1).numpy()
+    rows = []
+    for column in columns:
+        random = numpy_generator(seed, "steering", column)
+        values = captions[column].to_numpy(str)
+        trains = random.random(len(values)) < 0.5
+        probe = make_pipeline(StandardScaler(), RidgeClassifier(1000.0, class_weight="balanced"))
+        probe.fit(points[trains], values[trains])
+        names = np.unique(values)
+        drawn = np.array([random.choice(np.flatnonzero(values == names[i % len(names)])) for i in range(count)])
+        texts, seeds = captions["text"].iloc[drawn].tolist(), [derive_seed(seed, column, i) for i in range(count)]
+        made = [
+            generate_from_noise(base, concepts, texts[i : i + 32], seeds[i : i + 32], steps, guidance_scale)
+            for i in range(0, count, 32)
+        ]
+        named = probe.predict(base.encode(torch.cat(made))[0].flatten(1).numpy())
+        real = balanced_accuracy_score(values[~trains], probe.predict(points[~trains]))
+        rows.append({"column": column, "chance": 1 / len(names), "real": real, "made": (named == values[drawn]).mean()})
+    return pd.DataFrame(rows).set_index("column")
 
 
 def psnr_inside(pictures: torch.Tensor, reconstructed: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
