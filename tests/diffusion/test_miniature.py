@@ -14,7 +14,7 @@ from thesis_lib.parameters import ModelParameters
 
 TOY = m.MiniatureRecipe(
     size=32, vae_channels=(8, 8, 8), unet_channels=(16, 32, 32), text_width=32, text_layers=1, vae_crop_steps=3,
-    vae_steps=2, vae_batch=4, unet_steps=4, unet_batch=4,
+    vae_steps=2, decoder_steps=4, vae_batch=4, unet_steps=4, unet_batch=4,
 )  # fmt: skip
 
 
@@ -86,6 +86,25 @@ def test_training_stopped_and_continued_loads_into_diffusers(table_file, tmp_pat
     assert picture.images[0].size == (32, 32)
     base = load_base_model(ModelParameters(base=str(tmp_path / "a" / "model"), size=32))
     assert base.latent_side == 8 and base.tokenizer.model_max_length == TOY.context
+
+
+def test_the_finished_decoder_is_better_and_the_latents_stay(table_file, tmp_path):
+    recipe = m.replace(TOY, decoder_steps=60, vae_learning_rate=1e-2)
+    _, pictures = m.read_captioned_table(table_file, 32)
+    vae = m.train_vae(pictures, recipe, tmp_path / "vae.safetensors")
+    latents = m.cached_latents(vae, pictures, tmp_path / "latents.safetensors")
+
+    def error():
+        passed = m.decode_to_uint8(vae, latents[0] / vae.config.scaling_factor)
+        return (passed.float() - pictures.float()).square().mean()
+
+    before = error()
+    m.finish_decoder(vae, latents, pictures, recipe, tmp_path / "decoder.safetensors", every=100)
+    assert error() < 0.8 * before
+    assert torch.equal(latents[0], m.encode_mean(vae, pictures) * vae.config.scaling_factor)
+    again = m.train_vae(pictures, recipe, tmp_path / "vae.safetensors")
+    m.finish_decoder(again, latents, pictures, recipe, tmp_path / "decoder.safetensors")  # only reads
+    assert all(torch.equal(x, y) for x, y in zip(vae.parameters(), again.parameters(), strict=True))
 
 
 def test_a_killed_unet_training_continues_as_if_nothing_had_happened(table_file, tmp_path, monkeypatch):

@@ -112,7 +112,8 @@ def test_the_miniature_notebook_trains_on_any_captioned_table(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "10_miniature_model.ipynb"),
          str(tmp_path / "out.ipynb"), "-p", "name", "toy_model", "-p", "table", str(table), "-p", "share", "0.0005",
-         "-p", "judge_classes", "2", "-p", "judge_steps", "2", "-y", "{timesteps: [0, 300], steps: 4, steered_pictures: 4}"],
+         "-p", "judge_classes", "2", "-p", "judge_steps", "2",
+         "-y", "{timesteps: [0, 300], steps: 4, steered_pictures: 4}"],
         cwd=ROOT, env=os.environ | {"THESIS_RUNS": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -40,6 +40,7 @@ class MiniatureRecipe:
         unet_channels: Channels of the UNet's levels; all but the first attend to the text.
         text_width, text_layers, context: Width, depth and number of tokens of the text encoder.
         vae_crop_steps: VAE steps on random crops of half the side (cheap), before `vae_steps` on whole pictures.
+        decoder_steps: Steps of the decoder alone, on such crops, after the latents are fixed.
         kl_weight: Weight of the KL divergence per latent element against the mean squared error.
         unet_steps: Steps of the UNet and the text encoder.
         snr_gamma: The loss of a timestep is weighted by min(SNR, gamma) / SNR, so that the nearly clean ones, whose
@@ -60,6 +61,7 @@ class MiniatureRecipe:
     context: int = 48
     vae_crop_steps: int = 2250
     vae_steps: int = 250
+    decoder_steps: int = 2500
     vae_batch: int = 32
     vae_learning_rate: float = 1e-3
     kl_weight: float = 1e-4
@@ -338,6 +340,61 @@ def cached_latents(vae: AutoencoderKL, pictures: torch.Tensor, path: Path) -> to
     latents = torch.cat(parts).unflatten(0, (2, -1)) * scale
     save_tensors(path, {"latents": latents}, scaling_factor=scale)
     return latents
+
+
+def finish_decoder(
+    vae: AutoencoderKL, latents: torch.Tensor, pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
+    every: int = 500,
+) -> None:  # fmt: skip
+    """Train the decoder on alone, as Stable Diffusion's was (ft-MSE); the latents, and so the UNet, stay as they are.
+
+    Args:
+        vae: The trained VAE; its decoder is changed in place.
+        latents: Scaled latents of the pictures and their mirror images, (2, n, 4, side, side).
+        pictures: uint8 (n, 3, size, size).
+        recipe: Steps; squares of half a picture's side.
+        checkpoint: Safetensors file to write and continue from.
+        every: Steps between checkpoints.
+    """
+    decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).to(memory_format=torch.channels_last)
+    decoder.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(
+        decoder.parameters(), lr=recipe.vae_learning_rate / 2, betas=(0.9, 0.99), weight_decay=0.0
+    )
+    average = EMAModel(decoder.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=0.75)
+    shadow = torch.nn.ParameterList(average.shadow_params)
+    marks: dict[str, Any] = {"recipe": recipe.without_steps(), "scaling_factor": vae.config.scaling_factor}
+    first = load_checkpoint(checkpoint, {"decoder": decoder, "ema": shadow}, optimizer, **marks)
+    average.shadow_params, average.optimization_step = [p.data for p in shadow], first
+    half, down = latents.shape[-1] // 2, recipe.size // latents.shape[-1]
+    bar = tqdm(
+        range(first, recipe.decoder_steps), initial=first, total=recipe.decoder_steps, desc="decoder", mininterval=5
+    )
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.vae_learning_rate / 2 * _learning_rate(step, recipe.decoder_steps)
+        generator = torch_generator(recipe.seed, "decoder", step)
+        rows = torch.randint(len(pictures), (recipe.vae_batch,), generator=generator)
+        y, x, flip = (int(torch.randint(n, (), generator=generator)) for n in (half + 1, half + 1, 2))
+        wanted = to_model_range(pictures[rows].flip(-1) if flip else pictures[rows])
+        wanted = wanted[:, :, down * y : down * (y + half), down * x : down * (x + half)]
+        given = latents[flip, rows, :, y : y + half, x : x + half] / vae.config.scaling_factor
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = vae.decode(given.contiguous(memory_format=torch.channels_last)).sample
+        error = F.mse_loss(decoded.float(), wanted)
+        optimizer.zero_grad(set_to_none=True)
+        error.backward()
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimizer.step()
+        average.step(decoder.parameters())
+        if step % 20 == 0:
+            bar.set_postfix(psnr=f"{-10 * np.log10(error.item() / 4):.2f} dB")
+        if (step + 1) % every == 0 or step + 1 == recipe.decoder_steps:
+            for target, source in zip(shadow, average.shadow_params, strict=True):
+                target.data.copy_(source)
+            save_checkpoint(checkpoint, step + 1, {"decoder": decoder, "ema": shadow}, optimizer, **marks)
+    average.copy_to(decoder.parameters())
+    decoder.eval().requires_grad_(False)
 
 
 def _captions(
