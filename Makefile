@@ -16,7 +16,7 @@ $(UV):
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check "uv==$(UV_VERSION)"
 
 $(VENV)/.synced: requirements.lock pyproject.toml | $(UV)
-	$(UV) pip sync -q --python $(VENV)/bin/python --require-hashes requirements.lock
+	$(UV) pip sync -q --compile-bytecode --python $(VENV)/bin/python --require-hashes requirements.lock
 	$(UV) pip install -q --python $(VENV)/bin/python --no-deps -e .
 	touch $@
 
