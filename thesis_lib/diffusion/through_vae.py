@@ -7,21 +7,22 @@ same way; only generation starts from the photographs themselves.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from thesis_lib.datasets import PreparedData, PreparedSet
-from thesis_lib.diffusion.augmentation import as_seen
-from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.errors import ThesisError
 from thesis_lib.tensors import load_tensors, save_tensors, tensor_digest
+
+if TYPE_CHECKING:
+    from thesis_lib.diffusion.base import BaseModel
 
 _SETS = ("images", "ood", "oracle")
 
 
-def pass_through_vae(data: PreparedData, base: BaseModel, folder: Path) -> PreparedData:
+def pass_through_vae(data: PreparedData, base: "BaseModel", folder: Path) -> PreparedData:
     """Pass every picture through the VAE; sets that went through the same one are only read.
 
     Args:
@@ -35,6 +36,8 @@ def pass_through_vae(data: PreparedData, base: BaseModel, folder: Path) -> Prepa
     Raises:
         ThesisError: The disk is full.
     """
+    from thesis_lib.diffusion.augmentation import as_seen  # not at the top: who only reads needs no diffusers
+
     for name in _SETS if base.through_vae else ():
         prepared: PreparedSet | None = getattr(data, name)
         if prepared is None:
