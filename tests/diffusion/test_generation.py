@@ -122,7 +122,7 @@ def test_two_sets_differ_and_masks_limit_the_change(tiny_base, shots, tmp_path):
     table, pictures, masks = shots
     make(tiny_base, shots, tmp_path)
     manifest, made = read_manifest(tmp_path)
-    rows = table.reset_index().set_index("source_id").loc[manifest["source_id"], "index"].to_numpy()
+    rows = table.reset_index().set_index("source_id").loc[manifest["source_id"], "index"].to_numpy(copy=True)
     changed = (made.int() - as_seen(tiny_base, pictures)[rows].int()).abs().sum(1) > 0
     near = torch.tensor((manifest["kind"] == "near_ood").to_numpy())
     assert not (changed[near] & masks[rows][near]).any() and changed[~near].any()

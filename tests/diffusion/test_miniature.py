@@ -8,6 +8,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
 from thesis_lib.diffusion import miniature as m
+from thesis_lib.diffusion import miniature_training as training
 from thesis_lib.diffusion.base import BUNDLED, load_base_model
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import ModelParameters
@@ -72,12 +73,14 @@ def test_captioned_tables_say_what_they_lack(tmp_path, table_file):
 
 def test_training_stopped_and_continued_loads_into_diffusers(table_file, tmp_path):
     table, pictures = m.read_captioned_table(table_file, 32)
-    m.train_vae(pictures, m.replace(TOY, vae_steps=1), tmp_path / "vae.safetensors", every=1)
-    vae = m.train_vae(pictures, TOY, tmp_path / "vae.safetensors", every=1)
-    latents = m.cached_latents(vae, pictures, tmp_path / "latents.safetensors")
+    training.train_vae(pictures, m.replace(TOY, vae_steps=1), tmp_path / "vae.safetensors", every=1)
+    vae = training.train_vae(pictures, TOY, tmp_path / "vae.safetensors", every=1)
+    latents = training.cached_latents(vae, pictures, tmp_path / "latents.safetensors")
     assert latents.shape == (2, 8, 4, 8, 8) and abs(float(latents.std()) - 1) < 0.2
     tokenizer = m.build_tokenizer(m.vocabulary(table, TOY), TOY.context)
-    unet, text_encoder, losses = m.train_unet(latents, table, tokenizer, TOY, tmp_path / "unet.safetensors", every=2)
+    unet, text_encoder, losses = training.train_unet(
+        latents, table, tokenizer, TOY, tmp_path / "unet.safetensors", every=2
+    )
     assert len(losses) == TOY.unet_steps
     m.save_miniature(tmp_path / "a" / "model", vae, unet, text_encoder, tokenizer)
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "a" / "model")
@@ -91,19 +94,19 @@ def test_training_stopped_and_continued_loads_into_diffusers(table_file, tmp_pat
 def test_the_finished_decoder_is_better_and_the_latents_stay(table_file, tmp_path):
     recipe = m.replace(TOY, decoder_steps=60, vae_learning_rate=1e-2)
     _, pictures = m.read_captioned_table(table_file, 32)
-    vae = m.train_vae(pictures, recipe, tmp_path / "vae.safetensors")
-    latents = m.cached_latents(vae, pictures, tmp_path / "latents.safetensors")
+    vae = training.train_vae(pictures, recipe, tmp_path / "vae.safetensors")
+    latents = training.cached_latents(vae, pictures, tmp_path / "latents.safetensors")
 
     def error():
         passed = m.decode_to_uint8(vae, latents[0] / vae.config.scaling_factor)
         return (passed.float() - pictures.float()).square().mean()
 
     before = error()
-    m.finish_decoder(vae, latents, pictures, recipe, tmp_path / "decoder.safetensors", every=100)
+    training.finish_decoder(vae, latents, pictures, recipe, tmp_path / "decoder.safetensors", every=100)
     assert error() < 0.8 * before
     assert torch.equal(latents[0], m.encode_mean(vae, pictures) * vae.config.scaling_factor)
-    again = m.train_vae(pictures, recipe, tmp_path / "vae.safetensors")
-    m.finish_decoder(again, latents, pictures, recipe, tmp_path / "decoder.safetensors")  # only reads
+    again = training.train_vae(pictures, recipe, tmp_path / "vae.safetensors")
+    training.finish_decoder(again, latents, pictures, recipe, tmp_path / "decoder.safetensors")  # only reads
     assert all(torch.equal(x, y) for x, y in zip(vae.parameters(), again.parameters(), strict=True))
 
 
@@ -111,8 +114,8 @@ def test_a_killed_unet_training_continues_as_if_nothing_had_happened(table_file,
     table, pictures = m.read_captioned_table(table_file, 32)
     latents = torch.randn(2, len(pictures), 4, 8, 8, generator=torch.Generator().manual_seed(0))
     tokenizer = m.build_tokenizer(m.vocabulary(table, TOY), TOY.context)
-    whole, *_ = m.train_unet(latents, table, tokenizer, TOY, tmp_path / "whole.safetensors", every=2)
-    real, calls = m.save_checkpoint, []
+    whole, *_ = training.train_unet(latents, table, tokenizer, TOY, tmp_path / "whole.safetensors", every=2)
+    real, calls = training.save_checkpoint, []
 
     def save_then_die(*args, **kwargs):
         real(*args, **kwargs)
@@ -120,17 +123,17 @@ def test_a_killed_unet_training_continues_as_if_nothing_had_happened(table_file,
         if len(calls) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(m, "save_checkpoint", save_then_die)
+    monkeypatch.setattr(training, "save_checkpoint", save_then_die)
     with pytest.raises(KeyboardInterrupt):
-        m.train_unet(latents, table, tokenizer, TOY, tmp_path / "cut.safetensors", every=2)
-    resumed, *_ = m.train_unet(latents, table, tokenizer, TOY, tmp_path / "cut.safetensors", every=2)
+        training.train_unet(latents, table, tokenizer, TOY, tmp_path / "cut.safetensors", every=2)
+    resumed, *_ = training.train_unet(latents, table, tokenizer, TOY, tmp_path / "cut.safetensors", every=2)
     assert all(torch.equal(x, y) for x, y in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 def test_captions_are_dropped_and_shortened_and_conditions_drawn_evenly(table_file):
     table, _ = m.read_captioned_table(table_file, 32)
     random = np.random.default_rng(0)
-    texts = [t for _ in range(50) for t in m._captions(table, list(range(8)), TOY, random)]
+    texts = [t for _ in range(50) for t in training._captions(table, list(range(8)), TOY, random)]
     share = sum(t == "" for t in texts) / len(texts)
     assert 0.05 < share < 0.16
     assert any(t == "a photo of a clean hex" for t in texts) and "a photo of a rusty bolt" in texts

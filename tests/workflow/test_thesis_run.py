@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 KILL_POINTS = int(os.environ.get("THESIS_KILL_POINTS", "3"))
 RUN = ("run", "parameters/toy.yaml", "--cores", "2")
 TWO = (*RUN, "--until", "inversion")
+LONG = (*TWO, "--set", "inversion.steps=400", "--name", "interrupted")  # minutes: it cannot end before it is stopped
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +104,17 @@ def test_failing_notebook_is_named_and_kept(project: Path) -> None:
 
 def test_interrupted_and_run_twice(project: Path) -> None:
     run = project / "runs" / "interrupted"
-    first = start_thesis(project, *TWO, "--name", "interrupted")
+    first = start_thesis(project, *LONG)
     wait_for(run / ".journal.jsonl", '"start"')
-    second = thesis(project, *TWO, "--name", "interrupted")
+    second = thesis(project, *LONG)
     assert second.returncode == 2 and f"process {first.pid} is at work on it" in second.stderr
-    time.sleep(2)
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=240)
     assert first.returncode == 2 and err.splitlines()[-1].startswith("stopped; what was finished is kept"), err
     assert processes_of(project) == [] and (run / ".running.json").read_text() == ""
 
     (run / ".journal.jsonl").unlink()
-    third = start_thesis(project, *TWO, "--name", "interrupted")
+    third = start_thesis(project, *LONG)
     wait_for(run / ".journal.jsonl", '"start"')
     [snakemake] = [child for child in psutil.Process(third.pid).children() if "snakemake" in child.cmdline()]
     snakemake.kill()

@@ -2,8 +2,7 @@
 
 An AutoencoderKL (64 x 64 pixels to 4 x 16 x 16 latents), a UNet2DConditionModel, a CLIPTextModel and a DDIM schedule,
 saved as a folder that `StableDiffusionImg2ImgPipeline.from_pretrained` loads. Latent diffusion: Rombach et al. 2022
-(arXiv 2112.10752); noise prediction: Ho et al. 2020 (arXiv 2006.11239), eq. 14; its weights over timesteps: Hang et al.
-2023 (arXiv 2303.09556); caption dropout for guidance: Ho and Salimans 2022 (arXiv 2207.12598).
+(arXiv 2112.10752).
 """
 
 import io
@@ -17,17 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from diffusers.training_utils import EMAModel, compute_snr
 from PIL import Image, ImageOps
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from thesis_lib.datasets.folder import ENDINGS
 from thesis_lib.errors import ThesisError
-from thesis_lib.randomness import numpy_generator, torch_generator
-from thesis_lib.tensors import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 
 
 @dataclass(frozen=True)
@@ -244,73 +238,6 @@ def to_model_range(pictures: torch.Tensor) -> torch.Tensor:
     return pictures.float() / 127.5 - 1
 
 
-def _learning_rate(step: int, steps: int, warm_up: int = 100) -> float:
-    """Linear warm-up, then cosine to a hundredth; a factor in (0, 1]."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(1, steps - warm_up))))
-
-
-def train_vae(pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path, every: int = 500) -> AutoencoderKL:
-    """Train the VAE: mean squared error plus a small KL divergence (Kingma and Welling 2014, eq. 10).
-
-    Args:
-        pictures: uint8 (n, 3, size, size).
-        recipe: Sizes and steps.
-        checkpoint: Safetensors file to write and continue from.
-        every: Steps between checkpoints.
-
-    Returns:
-        The trained VAE, its scaling_factor set to 1 / std of its own latents.
-    """
-    torch.manual_seed(recipe.seed)
-    vae = build_vae(recipe).to(memory_format=torch.channels_last)
-    steps = recipe.vae_crop_steps + recipe.vae_steps
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.vae_learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    average = EMAModel(vae.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=0.75)
-    shadow = torch.nn.ParameterList(average.shadow_params)
-    first = load_checkpoint(checkpoint, {"vae": vae, "ema": shadow}, optimizer, recipe=recipe.without_steps())
-    average.shadow_params, average.optimization_step = [p.data for p in shadow], first
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc="VAE", mininterval=5)
-    vae.train()
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.vae_learning_rate * _learning_rate(step, steps)
-        generator = torch_generator(recipe.seed, "vae", step)
-        rows = torch.randint(len(pictures), (recipe.vae_batch,), generator=generator)
-        batch = to_model_range(pictures[rows])
-        if step < recipe.vae_crop_steps:
-            half = recipe.size // 2
-            y, x = torch.randint(half + 1, (2,), generator=generator).tolist()
-            batch = batch[:, :, y : y + half, x : x + half]
-        if torch.rand((), generator=generator) < 0.5:
-            batch = batch.flip(-1)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            posterior = vae.encode(batch).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator)
-            decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-        error = F.mse_loss(decoded.float(), batch)
-        mean, log_variance = posterior.mean.float(), posterior.logvar.float()
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        optimizer.zero_grad(set_to_none=True)
-        (error + recipe.kl_weight * kl).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        average.step(vae.parameters())
-        if step % 20 == 0:
-            bar.set_postfix(psnr=f"{-10 * np.log10(error.item() / 4):.2f} dB", kl=f"{kl.item():.2f}")
-        if (step + 1) % every == 0 or step + 1 == steps:
-            for target, source in zip(shadow, average.shadow_params, strict=True):
-                target.data.copy_(source)
-            save_checkpoint(checkpoint, step + 1, {"vae": vae, "ema": shadow}, optimizer, recipe=recipe.without_steps())
-    average.copy_to(vae.parameters())
-    vae.eval().requires_grad_(False)
-    sample = pictures[torch.randperm(len(pictures), generator=torch_generator(recipe.seed, "scale"))[:512]]
-    vae.register_to_config(scaling_factor=float(1 / encode_mean(vae, sample).std()))
-    return vae
-
-
 @torch.no_grad()
 def encode_mean(vae: AutoencoderKL, pictures: torch.Tensor, batch: int = 64) -> torch.Tensor:
     """The posterior means of uint8 pictures, unscaled: (n, 4, side, side) in float32."""
@@ -323,187 +250,6 @@ def decode_to_uint8(vae: AutoencoderKL, latents: torch.Tensor, batch: int = 64) 
     """Decode unscaled latents to uint8 pictures (n, 3, size, size)."""
     chunks = [vae.decode(chunk).sample for chunk in latents.split(batch)]
     return ((torch.cat(chunks).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def cached_latents(vae: AutoencoderKL, pictures: torch.Tensor, path: Path) -> torch.Tensor:
-    """Scaled latents of every picture and its mirror image, (2, n, 4, side, side), computed once."""
-    scale = vae.config.scaling_factor
-    if path.exists():
-        tensors, metadata = load_tensors(path)
-        if metadata.get("scaling_factor") == scale:
-            return tensors["latents"]
-    parts = [
-        encode_mean(vae, chunk)
-        for flip in (pictures, pictures.flip(-1))
-        for chunk in tqdm(flip.split(512), desc="latents")
-    ]
-    latents = torch.cat(parts).unflatten(0, (2, -1)) * scale
-    save_tensors(path, {"latents": latents}, scaling_factor=scale)
-    return latents
-
-
-def finish_decoder(
-    vae: AutoencoderKL, latents: torch.Tensor, pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
-    every: int = 500,
-) -> None:  # fmt: skip
-    """Train the decoder on alone, as Stable Diffusion's was (ft-MSE); the latents, and so the UNet, stay as they are.
-
-    Args:
-        vae: The trained VAE; its decoder is changed in place.
-        latents: Scaled latents of the pictures and their mirror images, (2, n, 4, side, side).
-        pictures: uint8 (n, 3, size, size).
-        recipe: Steps; squares of half a picture's side.
-        checkpoint: Safetensors file to write and continue from.
-        every: Steps between checkpoints.
-    """
-    decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).to(memory_format=torch.channels_last)
-    decoder.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(
-        decoder.parameters(), lr=recipe.vae_learning_rate / 2, betas=(0.9, 0.99), weight_decay=0.0
-    )
-    average = EMAModel(decoder.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=0.75)
-    shadow = torch.nn.ParameterList(average.shadow_params)
-    marks: dict[str, Any] = {"recipe": recipe.without_steps(), "scaling_factor": vae.config.scaling_factor}
-    first = load_checkpoint(checkpoint, {"decoder": decoder, "ema": shadow}, optimizer, **marks)
-    average.shadow_params, average.optimization_step = [p.data for p in shadow], first
-    half, down = latents.shape[-1] // 2, recipe.size // latents.shape[-1]
-    bar = tqdm(
-        range(first, recipe.decoder_steps), initial=first, total=recipe.decoder_steps, desc="decoder", mininterval=5
-    )
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.vae_learning_rate / 2 * _learning_rate(step, recipe.decoder_steps)
-        generator = torch_generator(recipe.seed, "decoder", step)
-        rows = torch.randint(len(pictures), (recipe.vae_batch,), generator=generator)
-        y, x, flip = (int(torch.randint(n, (), generator=generator)) for n in (half + 1, half + 1, 2))
-        wanted = to_model_range(pictures[rows].flip(-1) if flip else pictures[rows])
-        wanted = wanted[:, :, down * y : down * (y + half), down * x : down * (x + half)]
-        given = latents[flip, rows, :, y : y + half, x : x + half] / vae.config.scaling_factor
-        with torch.autocast("cpu", torch.bfloat16):
-            decoded = vae.decode(given.contiguous(memory_format=torch.channels_last)).sample
-        error = F.mse_loss(decoded.float(), wanted)
-        optimizer.zero_grad(set_to_none=True)
-        error.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        average.step(decoder.parameters())
-        if step % 20 == 0:
-            bar.set_postfix(psnr=f"{-10 * np.log10(error.item() / 4):.2f} dB")
-        if (step + 1) % every == 0 or step + 1 == recipe.decoder_steps:
-            for target, source in zip(shadow, average.shadow_params, strict=True):
-                target.data.copy_(source)
-            save_checkpoint(checkpoint, step + 1, {"decoder": decoder, "ema": shadow}, optimizer, **marks)
-    average.copy_to(decoder.parameters())
-    decoder.eval().requires_grad_(False)
-
-
-def _captions(
-    table: pd.DataFrame, rows: Sequence[int], recipe: MiniatureRecipe, random: np.random.Generator
-) -> list[str]:
-    """The captions of one batch: whole, shortened, or empty."""
-    texts = table["text"].iloc[list(rows)].tolist()
-    for i, row in enumerate(rows):
-        chance = random.random()
-        if chance < recipe.caption_dropout:
-            texts[i] = ""
-        elif chance < recipe.caption_dropout + recipe.short_captions and "tags" in table and table["tags"].iat[row]:
-            tags = [tag.strip() for tag in str(table["tags"].iat[row]).split(",")]
-            condition = str(table["condition"].iat[row]) if "condition" in table and random.random() < 0.7 else ""
-            noun = " ".join(filter(None, [condition, str(random.choice(tags)).lower()]))
-            texts[i] = f"a photo of {'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-    return texts
-
-
-class _FullPrecisionAttention(AttnProcessor2_0):
-    """Attention in fp32 inside bf16: on a CPU the backward pass of bf16 attention is far slower than all the rest."""
-
-    def __call__(
-        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
-        **others: Any,
-    ) -> torch.Tensor:  # fmt: skip
-        text = None if encoder_hidden_states is None else encoder_hidden_states.float()
-        with torch.autocast("cpu", enabled=False):
-            return super().__call__(attn, hidden_states.float(), text, **others)
-
-
-def train_unet(
-    latents: torch.Tensor,
-    table: pd.DataFrame,
-    tokenizer: CLIPTokenizer,
-    recipe: MiniatureRecipe,
-    checkpoint: Path,
-    every: int = 500,
-) -> tuple[UNet2DConditionModel, CLIPTextModel, list[float]]:
-    """Train the UNet and the text encoder together to predict the noise in `latents`.
-
-    Args:
-        latents: Scaled latents of the pictures and their mirror images, (2, n, 4, side, side).
-        table: The captioned table, n rows.
-        tokenizer: The miniature's tokenizer.
-        recipe: Sizes and steps.
-        checkpoint: Safetensors file to write and continue from.
-        every: Steps between checkpoints.
-
-    Returns:
-        The averaged UNet and text encoder, and the loss at every step of this call.
-    """
-    torch.manual_seed(recipe.seed)
-    unet, text_encoder, scheduler = build_unet(recipe), build_text_encoder(recipe, tokenizer), build_scheduler()
-    unet.set_attn_processor(_FullPrecisionAttention())
-    modules = torch.nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last), "text_encoder": text_encoder})
-    optimizer = torch.optim.AdamW(
-        modules.parameters(), lr=recipe.unet_learning_rate, betas=(0.9, 0.99), weight_decay=1e-2
-    )
-    average = EMAModel(modules.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=0.75)
-    shadow = torch.nn.ParameterList(average.shadow_params)
-    first = load_checkpoint(checkpoint, {"modules": modules, "ema": shadow}, optimizer, recipe=recipe.without_steps())
-    average.shadow_params, average.optimization_step = [p.data for p in shadow], first
-    if recipe.balance and recipe.balance in table:
-        values = table[recipe.balance]
-        weights = (1 / values.map(values.value_counts())).to_numpy(dtype=float)
-    else:
-        weights = np.ones(len(table))
-    cumulative = np.cumsum(weights / weights.sum())
-    losses: list[float] = []
-    bar = tqdm(range(first, recipe.unet_steps), initial=first, total=recipe.unet_steps, desc="UNet", mininterval=5)
-    modules.train()
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.unet_learning_rate * _learning_rate(step, recipe.unet_steps)
-        random, generator = numpy_generator(recipe.seed, "unet", step), torch_generator(recipe.seed, "unet", step)
-        rows = np.minimum(np.searchsorted(cumulative, random.random(recipe.unet_batch)), len(table) - 1)
-        clean = latents[random.integers(2, size=len(rows)), rows].contiguous(memory_format=torch.channels_last)
-        ids = tokenizer(
-            _captions(table, rows.tolist(), recipe, random),
-            padding="max_length", truncation=True, max_length=recipe.context, return_tensors="pt",
-        ).input_ids  # fmt: skip
-        noise = torch.randn(clean.shape, generator=generator)
-        timesteps = torch.randint(1000, (len(rows),), generator=generator)
-        noisy = scheduler.add_noise(clean, noise, timesteps)
-        text = text_encoder(ids).last_hidden_state
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = unet(noisy, timesteps, text).sample
-        error = (predicted.float() - noise).square().mean((1, 2, 3))
-        snr = compute_snr(scheduler, timesteps)
-        loss = (error * snr.clamp_max(recipe.snr_gamma) / snr).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-        optimizer.step()
-        average.step(modules.parameters())
-        losses.append(loss.item())
-        if step % 20 == 0:
-            bar.set_postfix(loss=f"{np.mean(losses[-200:]):.4f}")
-        if (step + 1) % every == 0 or step + 1 == recipe.unet_steps:
-            for target, source in zip(shadow, average.shadow_params, strict=True):
-                target.data.copy_(source)
-            save_checkpoint(
-                checkpoint, step + 1, {"modules": modules, "ema": shadow}, optimizer, recipe=recipe.without_steps()
-            )
-    average.copy_to(modules.parameters())
-    unet.set_attn_processor(AttnProcessor2_0())
-    modules.eval().requires_grad_(False)
-    return unet, text_encoder, losses
 
 
 def save_miniature(
