@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 KILL_POINTS = int(os.environ.get("THESIS_KILL_POINTS", "3"))
 RUN = ("run", "parameters/toy.yaml", "--cores", "2")
 TWO = (*RUN, "--until", "inversion")
-LONG = (*TWO, "--set", "inversion.steps=400", "--name", "interrupted")  # minutes: it cannot end before it is stopped
+LONG = (*TWO, "--set", "inversion.steps=200", "--name", "interrupted")  # minutes: it cannot end before it is stopped
 
 
 @pytest.fixture(scope="module")
