@@ -269,11 +269,11 @@ def _differences(was: Any, now: Any, prefix: str = "") -> list[str]:
 def _outside(stage: str, parameters: Parameters, root: Path) -> str:
     """A fingerprint of the files a stage reads that no other stage writes; bundled ones are part of the package."""
     at, package = resolve_paths(parameters, root), Path(__file__).parents[1]
-    model = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
-    if stage == "data":
+    if stage in ("data", "inversion"):
+        model = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
+        if stage == "inversion":
+            return digest(model)
         return digest([_prints(at.data.root or str(package / "datasets")), _prints(at.data.folder.ood_far), model])
-    if stage == "inversion":
-        return digest(model)
     return digest(_prints(at.encoder.weights)) if stage == "training" else ""
 
 
