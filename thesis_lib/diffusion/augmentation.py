@@ -239,6 +239,14 @@ def reconstruct(base: BaseModel, pictures: torch.Tensor, may_change: torch.Tenso
     return result if may_change is None else composite(result, pictures, may_change)
 
 
-def as_seen(base: BaseModel, pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures as encoders see them: through the VAE, or as they are where `model.through_vae` is false."""
-    return reconstruct(base, pictures) if base.through_vae else pictures
+def as_seen(base: BaseModel, pictures: torch.Tensor, means: torch.Tensor | None = None) -> torch.Tensor:
+    """Pictures as encoders see them: through the VAE, or as they are where `model.through_vae` is false.
+
+    Args:
+        base: The base model.
+        pictures: uint8 (n, 3, size, size).
+        means: The means of their scaled latents, where they have been encoded already.
+    """
+    if not base.through_vae:
+        return pictures
+    return reconstruct(base, pictures) if means is None else base.decode(means)

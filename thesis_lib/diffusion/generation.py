@@ -174,7 +174,8 @@ def generate(
     mine = range(shard[0], len(rows), shard[1])
     todo = [i for i in mine if not _is_done(folder / rows[i]["path"], rows[i])]
     if todo:
-        latents, around = base.encode(used), as_seen(base, used)
+        latents = base.encode(used)
+        around = as_seen(base, used, latents[0])
         todo.sort(key=lambda i: (rows[i]["timestep"], i))
         bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc="pictures", mininterval=1)
         for _, group in itertools.groupby(todo, key=lambda i: rows[i]["timestep"]):

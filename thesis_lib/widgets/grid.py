@@ -291,7 +291,7 @@ class PictureGrid:
         ]
         may_change = torch.cat([self.may_change(position) for position in batch])
         latents = self.base.encode(pictures)
-        around = as_seen(self.base, pictures)
+        around = as_seen(self.base, pictures, latents[0])
         made = augment(self.base, self.concepts, around, latents, requests, self.p.steps, may_change)
         for position, picture in zip(batch, made, strict=True):
             self._pictures[self.key(position)] = picture.clone()  # a view would keep the whole batch in memory
