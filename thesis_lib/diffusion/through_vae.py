@@ -19,7 +19,11 @@ from thesis_lib.tensors import load_tensors, save_tensors, tensor_digest
 if TYPE_CHECKING:
     from thesis_lib.diffusion.base import BaseModel
 
-_SETS = ("images", "ood", "oracle")
+
+def _sets(data: PreparedData) -> list[tuple[str, PreparedSet]]:
+    """The sets of pictures there are, by name."""
+    sets = {"images": data.images, "ood": data.ood, "oracle": data.oracle}
+    return [(name, prepared) for name, prepared in sets.items() if prepared is not None]
 
 
 def pass_through_vae(data: PreparedData, base: "BaseModel", folder: Path) -> PreparedData:
@@ -38,10 +42,7 @@ def pass_through_vae(data: PreparedData, base: "BaseModel", folder: Path) -> Pre
     """
     from thesis_lib.diffusion.augmentation import as_seen  # not at the top: who only reads needs no diffusers
 
-    for name in _SETS if base.through_vae else ():
-        prepared: PreparedSet | None = getattr(data, name)
-        if prepared is None:
-            continue
+    for name, prepared in _sets(data) if base.through_vae else ():
         file, origin = folder / f"{name}.passed.safetensors", tensor_digest(prepared.pictures)
         if file.exists() and load_tensors(file)[1] == {"model": base.digest, "crops": origin}:
             continue
@@ -59,10 +60,7 @@ def read_passed(data: PreparedData, through_vae: bool, folder: Path) -> Prepared
     if not through_vae:
         return data
     passed: dict[str, Any] = {}
-    for name in _SETS:
-        prepared: PreparedSet | None = getattr(data, name)
-        if prepared is None:
-            continue
+    for name, prepared in _sets(data):
         file = folder / f"{name}.passed.safetensors"
         tensors, metadata = load_tensors(file) if file.exists() else ({}, {})
         if metadata.get("crops") != tensor_digest(prepared.pictures):
