@@ -1,6 +1,7 @@
 """Two-dimensional maps of a representation, the same on every run with the same seed on one machine."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -75,16 +76,23 @@ def embed_arms(
     Returns:
         Columns arm, set (id, near, far), class_name, path, row, tsne_x, tsne_y, umap_x, umap_y.
     """
-    frames = []
+    from threadpoolctl import threadpool_limits
+
+    frames, points = [], []
     for arm, tensors in features.items():
         parts = [("test", images), *([("ood", ood)] if ood is not None and "ood_features" in tensors else [])]
         rows = pd.concat([table.loc[tensors[f"{part}_rows"].numpy()] for part, table in parts])
-        points = torch.cat([tensors[f"{part}_features"] for part, _ in parts])
         frame = pd.DataFrame({"arm": arm, "set": np.where(rows["label"] < 0, rows["set"], "id")})
-        frame = frame.assign(class_name=rows["class_name"].to_numpy(), path=rows["path"].to_numpy(), row=rows.index)
-        frame[["tsne_x", "tsne_y"]] = tsne(points, evaluation.perplexity, seed)
-        frame[["umap_x", "umap_y"]] = umap(points, evaluation.neighbours, seed)
-        frames.append(frame)
+        frames.append(
+            frame.assign(class_name=rows["class_name"].to_numpy(), path=rows["path"].to_numpy(), row=rows.index)
+        )
+        points.append(torch.cat([tensors[f"{part}_features"] for part, _ in parts]))
+    # UMAP compiles for many seconds, in which t-SNE computes
+    with threadpool_limits(1), ThreadPoolExecutor(1) as other:
+        maps = [other.submit(umap, each, evaluation.neighbours, seed) for each in points]
+        for frame, each, mapped in zip(frames, points, maps, strict=True):
+            frame[["tsne_x", "tsne_y"]] = tsne(each, evaluation.perplexity, seed)
+            frame[["umap_x", "umap_y"]] = mapped.result()
     return pd.concat(frames, ignore_index=True)
 
 
