@@ -83,7 +83,7 @@ def test_estimate(project: Path, tmp_path: Path) -> None:
         (tmp_path / "old" / job.folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / "old" / job.stamp).write_text(json.dumps({"seconds": 3600 if job.stage.name == "inversion" else 0}))
     (tmp_path / "old" / "parameters.yaml").write_text("data: {num_classes: 2}")
-    assert "inversion     1 jobs   60 min" in estimate(asked, project, tmp_path / "x", classes=2)
+    assert "inversion     1 job    60 min" in estimate(asked, project, tmp_path / "x", classes=2)
 
 
 def test_estimate_admits_what_it_cannot_know(project: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
 if TYPE_CHECKING:
     import pandas as pd
 
-START = 12.0
-"""Seconds a notebook takes to start."""
-SECONDS = dict(data=0.01, inversion=0.02, inspection=0.02, generation=0.02, training=0.0015, analysis=0.02)
+START = 15.0
+"""Seconds a job takes to start and to import."""
+SECONDS = dict(data=0.067, inversion=0.029, inspection=0.024, generation=0.024, training=0.0037, analysis=0.078)
 """Seconds a unit of `work` takes with the bundled base model on 2 cores, as long as no earlier run tells."""
 
 
@@ -88,14 +88,15 @@ def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int 
         jobs = [job for job in todo if job.stage == stage]
         if not jobs:
             continue
+        count = f"{stage.name:<12}{len(jobs):>3} job{'s' if len(jobs) > 1 else ' '}"
         rate = _measured_rate(stage.name, asked, run.parent, classes)
         at_once = min(len(jobs), cores // stage.threads if stage.threads else 1)
         one = START + (rate or SECONDS.get(stage.name, 0.0)) * work(stage.name, asked, classes)
         seconds = one * len(jobs) / at_once
         if rate is None and asked.model.base != "bundled" and stage.name in ("inversion", "inspection", "generation"):
-            lines.append(f"{stage.name:<12}{len(jobs):>3} jobs   time unknown: no run with this base model yet")
+            lines.append(f"{count}   time unknown: no run with this base model yet")
             continue
-        lines.append(f"{stage.name:<12}{len(jobs):>3} jobs   {_minutes(seconds)}")
+        lines.append(f"{count}   {_minutes(seconds)}")
         total += seconds
     pictures = classes * asked.generation.sources * asked.generation.per_source * 2 * len(asked.seeds)
     head = f"{len(todo)} of {len(all_jobs(asked))} jobs would run, {pictures} synthetic pictures in all"
@@ -186,4 +187,4 @@ def _counts(table: "pd.DataFrame", column: str) -> str:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{max(1, round(seconds / 60))} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
