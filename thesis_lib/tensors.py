@@ -14,6 +14,16 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.storage import atomic
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_of(module: torch.nn.Module) -> torch.device:
+    """Where a module's parameters lie."""
+    return next(module.parameters()).device
+
+
 def tensor_digest(*tensors: torch.Tensor) -> str:
     """Sixteen hexadecimal digits of the tensors' contents."""
     sha = hashlib.sha256()

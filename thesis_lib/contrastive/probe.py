@@ -1,7 +1,5 @@
 """Frozen features, computed once, and the classifiers on them: a linear probe and k nearest neighbours."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -11,16 +9,15 @@ from thesis_lib.contrastive.encoders import Classifier, Encoder
 from thesis_lib.contrastive.views import Views, to_unit_range
 from thesis_lib.parameters import EncoderParameters, ProbeParameters, ViewParameters
 from thesis_lib.randomness import derive_seed, torch_generator
+from thesis_lib.tensors import device_of
 
 
 @torch.no_grad()
-def extract_features(
-    network: Callable[[torch.Tensor], torch.Tensor], pictures: torch.Tensor, size: int
-) -> torch.Tensor:
-    """Features (n, d) in float32 of uint8 pictures (n, 3, h, w), without augmentation, in evaluation mode."""
-    if isinstance(network, nn.Module):
-        network.eval()  # batch norm in training mode would make a feature depend on its batch
-    return torch.cat([network(to_unit_range(chunk, size)).float().cpu() for chunk in pictures.split(256)])
+def extract_features(network: nn.Module, pictures: torch.Tensor, size: int) -> torch.Tensor:
+    """Features of uint8 pictures (n, 3, h, w), without augmentation: (n, d) in float32 on the CPU."""
+    network.eval()  # batch norm in training mode would make a feature depend on its batch
+    device = device_of(network)
+    return torch.cat([network(to_unit_range(chunk.to(device), size)).float().cpu() for chunk in pictures.split(256)])
 
 
 def train_probe(
@@ -39,17 +36,18 @@ def train_probe(
         seed: The experiment's seed.
 
     Returns:
-        The classifier in evaluation mode.
+        The classifier in evaluation mode, on the CPU.
     """
-    draw = Views(encoder_parameters.size, views.model_copy(update={"crop_scale": parameters.crop_scale}))
+    device = device_of(encoder)
+    draw = Views(encoder_parameters.size, views.model_copy(update={"crop_scale": parameters.crop_scale})).to(device)
     encoder.eval()
     cached: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.no_grad():
         for i, pool in enumerate(pools):
-            unit = to_unit_range(pool.pictures, encoder_parameters.size)
+            unit = to_unit_range(pool.pictures.to(device), encoder_parameters.size)
             seen = [draw(unit, 1, derive_seed(seed, "probe", i, v)).squeeze(1) for v in range(parameters.views)]
             features = torch.cat([encoder(chunk) for view in seen for chunk in view.split(256)])
-            cached.append((features.float(), pool.labels.repeat(parameters.views)))
+            cached.append((features.float().cpu(), pool.labels.repeat(parameters.views)))
     classifier = Classifier(encoder.num_features, num_classes)
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(seed, "probe"))

@@ -11,6 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import ModelParameters
+from thesis_lib.tensors import best_device
 
 BUNDLED = Path(__file__).parent / "miniature_parts"
 
@@ -110,7 +111,7 @@ def load_base_model(parameters: ModelParameters) -> BaseModel:
             f"model.base: {base} is not a diffusers folder, it has no model_index.json; "
             "give the folder that save_pretrained wrote, a hub id, or bundled"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     automatic = torch.float16 if device.type == "cuda" else torch.float32
     dtype = dtypes.get(parameters.precision, automatic)

@@ -241,15 +241,15 @@ def to_model_range(pictures: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def encode_mean(vae: AutoencoderKL, pictures: torch.Tensor, batch: int = 64) -> torch.Tensor:
     """The posterior means of uint8 pictures, unscaled: (n, 4, side, side) in float32."""
-    chunks = [vae.encode(to_model_range(chunk)).latent_dist.mean for chunk in pictures.split(batch)]
-    return torch.cat(chunks).float()
+    chunks = [vae.encode(to_model_range(chunk.to(vae.device))).latent_dist.mean for chunk in pictures.split(batch)]
+    return torch.cat(chunks).float().cpu()
 
 
 @torch.no_grad()
 def decode_to_uint8(vae: AutoencoderKL, latents: torch.Tensor, batch: int = 64) -> torch.Tensor:
     """Decode unscaled latents to uint8 pictures (n, 3, size, size)."""
-    chunks = [vae.decode(chunk).sample for chunk in latents.split(batch)]
-    return ((torch.cat(chunks).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    chunks = [vae.decode(chunk.to(vae.device)).sample for chunk in latents.split(batch)]
+    return ((torch.cat(chunks).float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def save_miniature(

@@ -1,4 +1,4 @@
-"""Training of the miniature Stable Diffusion on the CPU: VAE, decoder, UNet with text encoder.
+"""Training of the miniature Stable Diffusion, on a GPU where there is one: VAE, decoder, UNet with text encoder.
 
 Every step draws from a generator made from the seed and the step, so that a training that was stopped continues as if
 it had not been. What is kept is an exponential moving average of the weights.
@@ -28,7 +28,7 @@ from thesis_lib.diffusion.miniature import (
     to_model_range,
 )
 from thesis_lib.randomness import numpy_generator, torch_generator
-from thesis_lib.tensors import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from thesis_lib.tensors import best_device, load_checkpoint, load_tensors, save_checkpoint, save_tensors
 
 
 class _Training:
@@ -101,13 +101,14 @@ def train_vae(pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
         The trained VAE, its scaling_factor set to 1 / std of its own latents.
     """
     torch.manual_seed(recipe.seed)
-    vae = build_vae(recipe).to(memory_format=torch.channels_last)
+    device = best_device()
+    vae = build_vae(recipe).to(device, memory_format=torch.channels_last)
     steps = recipe.vae_crop_steps + recipe.vae_steps
     training = _Training("vae", vae, recipe.vae_learning_rate, steps, recipe, checkpoint, every)
     for step in training:
         generator = torch_generator(recipe.seed, "vae", step)
         rows = torch.randint(len(pictures), (recipe.vae_batch,), generator=generator)
-        batch = to_model_range(pictures[rows])
+        batch = to_model_range(pictures[rows].to(device))
         if step < recipe.vae_crop_steps:
             half = recipe.size // 2
             y, x = torch.randint(half + 1, (2,), generator=generator).tolist()
@@ -115,9 +116,9 @@ def train_vae(pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
         if torch.rand((), generator=generator) < 0.5:
             batch = batch.flip(-1)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(batch).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator)
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample
         error = F.mse_loss(decoded.float(), batch)
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
@@ -169,10 +170,10 @@ def finish_decoder(
         generator = torch_generator(recipe.seed, "decoder", step)
         rows = torch.randint(len(pictures), (recipe.vae_batch,), generator=generator)
         y, x, flip = (int(torch.randint(n, (), generator=generator)) for n in (half + 1, half + 1, 2))
-        wanted = to_model_range(pictures[rows].flip(-1) if flip else pictures[rows])
+        wanted = to_model_range((pictures[rows].flip(-1) if flip else pictures[rows]).to(vae.device))
         wanted = wanted[:, :, down * y : down * (y + half), down * x : down * (x + half)]
-        given = latents[flip, rows, :, y : y + half, x : x + half] / vae.config.scaling_factor
-        with torch.autocast("cpu", torch.bfloat16):
+        given = latents[flip, rows, :, y : y + half, x : x + half].to(vae.device) / vae.config.scaling_factor
+        with torch.autocast(vae.device.type, torch.bfloat16):
             decoded = vae.decode(given.contiguous(memory_format=torch.channels_last)).sample
         error = F.mse_loss(decoded.float(), wanted)
         training.step(error, psnr=_decibels(error))
@@ -233,8 +234,11 @@ def train_unet(
     """
     torch.manual_seed(recipe.seed)
     unet, text_encoder, scheduler = build_unet(recipe), build_text_encoder(recipe, tokenizer), build_scheduler()
-    unet.set_attn_processor(_FullPrecisionAttention())
+    device = best_device()
+    if device.type == "cpu":
+        unet.set_attn_processor(_FullPrecisionAttention())
     modules = torch.nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last), "text_encoder": text_encoder})
+    modules.to(device)
     training = _Training(
         "unet", modules, recipe.unet_learning_rate, recipe.unet_steps, recipe, checkpoint, every, weight_decay=1e-2
     )
@@ -256,12 +260,12 @@ def train_unet(
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = torch.randint(1000, (len(rows),), generator=generator)
         noisy = scheduler.add_noise(clean, noise, timesteps)
-        text = text_encoder(ids).last_hidden_state
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = unet(noisy, timesteps, text).sample
-        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        text = text_encoder(ids.to(device)).last_hidden_state
+        with torch.autocast(device.type, torch.bfloat16):
+            predicted = unet(noisy.to(device), timesteps.to(device), text).sample
+        error = (predicted.float() - noise.to(device)).square().mean((1, 2, 3))
         snr = compute_snr(scheduler, timesteps)
-        loss = (error * snr.clamp_max(recipe.snr_gamma) / snr).mean()
+        loss = (error * (snr.clamp_max(recipe.snr_gamma) / snr).to(device)).mean()
         losses.append(loss.item())
         training.step(loss, mean_loss=f"{np.mean(losses[-200:]):.4f}")
     unet.set_attn_processor(AttnProcessor2_0())

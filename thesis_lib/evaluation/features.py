@@ -11,6 +11,7 @@ from thesis_lib.contrastive.views import to_unit_range
 from thesis_lib.datasets import PreparedData
 from thesis_lib.evaluation.ood import ID_SPLITS, odin_scores
 from thesis_lib.parameters import EvaluationParameters
+from thesis_lib.tensors import device_of
 
 
 def collect_features(
@@ -41,17 +42,21 @@ def collect_features(
         if prepared is not None:
             sets[name] = (torch.arange(len(prepared.table)), prepared.pictures)
     result: dict[str, torch.Tensor] = {}
-    network = torch.nn.Sequential(encoder, classifier).eval().requires_grad_(False)
+    device = device_of(encoder)
+    network = torch.nn.Sequential(encoder, classifier).to(device).eval().requires_grad_(False)
     for name, (rows, pictures) in tqdm(sets.items(), desc="features"):
         features = extract_features(encoder, pictures, size)
         with torch.no_grad():
-            logits = classifier(features)
+            logits = classifier(features.to(device)).cpu()
         result |= {f"{name}_rows": rows, f"{name}_features": features, f"{name}_logits": logits}
         if name not in ("bank", "oracle"):
             result[f"odin_{name}"] = torch.cat(
                 [
                     odin_scores(
-                        network, to_unit_range(chunk, size), evaluation.odin_temperature, evaluation.odin_epsilon
+                        network,
+                        to_unit_range(chunk.to(device), size),
+                        evaluation.odin_temperature,
+                        evaluation.odin_epsilon,
                     )
                     for chunk in pictures.split(256)
                 ]

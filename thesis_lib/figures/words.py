@@ -112,4 +112,4 @@ def number(value: float, digits: int = 1, language: str = "en") -> str:
 
 def wrapped(text: str, inches: float, points: float) -> str:
     """`text` broken into lines that fit a width at a font size."""
-    return "\n".join(textwrap.wrap(text, max(4, int(inches * 72 / (0.58 * points))), break_on_hyphens=False))
+    return "\n".join(textwrap.wrap(text, max(4, int(inches * 72 / (0.62 * points))), break_on_hyphens=False))
