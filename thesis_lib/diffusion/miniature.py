@@ -59,7 +59,7 @@ class MiniatureRecipe:
     vae_batch: int = 32
     vae_learning_rate: float = 1e-3
     kl_weight: float = 1e-4
-    unet_steps: int = 5000
+    unet_steps: int = 7600
     unet_batch: int = 32
     unet_learning_rate: float = 6e-4
     snr_gamma: float = 5.0
