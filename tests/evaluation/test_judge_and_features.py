@@ -59,15 +59,14 @@ def test_separability_is_chance_for_equal_and_high_for_blurred_pictures():
 def test_steering_is_chance_for_an_untrained_model_and_read_where_captions_do_steer(tiny_base, monkeypatch):
     set_ = coloured(["train"], count=30, names=("red", "green"))
     captions = pd.DataFrame({"text": "a photo of a " + set_.table["class_name"], "tone": set_.table["class_name"]})
-    latents = tiny_base.encode(set_.pictures)[0]
-    told = steering_accuracy(tiny_base, captions, latents, ["tone"], 12, 2, 2.0, 0).loc["tone"]
+    told = steering_accuracy(tiny_base, captions, set_.pictures, {"tone": []}, 12, 2, 2.0, 0).loc["tone"]
     assert told["chance"] == 0.5 and told["real"] > 0.9 and abs(told["made"] - 0.5) < 0.3
 
     def obedient(base, concepts, prompts, *_):
         return torch.stack([set_.pictures[0 if "red" in prompt else 30] for prompt in prompts])
 
     monkeypatch.setattr(module, "generate_from_noise", obedient)
-    assert steering_accuracy(tiny_base, captions, latents, ["tone"], 12, 2, 2.0, 0).loc["tone", "made"] == 1
+    assert steering_accuracy(tiny_base, captions, set_.pictures, {"tone": []}, 12, 2, 2.0, 0).loc["tone", "made"] == 1
 
 
 def test_a_judge_learns_from_the_evaluation_splits_and_curves_start_at_the_vae(tiny_base):
