@@ -129,8 +129,8 @@ def manifest_sheet(folder: Path, kind: str, sources: Tensor, table: pd.DataFrame
 
 
 def _origin(row: pd.Series) -> str:
-    before = row["prompt"].split("<")[0].removeprefix("a photo of").strip()
-    adjective = before.partition(" ")[2]
+    words = row["prompt"].split("<")[0].split()
+    adjective = " ".join(word for word in words if word not in ("a", "an", "the", "photo", "of"))
     return f"t={row['timestep']} g={row['guidance_scale']:g} {adjective}"
 
 
