@@ -131,6 +131,9 @@ def steering_accuracy(
     Returns:
         A row a column: balanced accuracy by chance, on the half of the real pictures that the probe has not seen, and
         on the made ones.
+
+    Raises:
+        ThesisError: The table has no such column or values.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.metrics import balanced_accuracy_score
@@ -141,8 +144,13 @@ def steering_accuracy(
     rows = []
     for column, named in columns.items():
         random = numpy_generator(seed, "steering", column)
-        values = captions[column].to_numpy(str)
+        values = captions[column].to_numpy(str) if column in captions else np.array([], str)
         names = np.array(named) if named else np.unique(values)
+        if not len(names) or set(names) - set(values):
+            raise ThesisError(
+                f"steered_columns: the captioned table has no column {column} with the values asked for "
+                f"({', '.join(named) or 'any'}); name one of {', '.join(map(str, captions.columns))}"
+            )
         told = np.isin(values, names)
         trains = told & (random.random(len(values)) < 0.5)
         probe = make_pipeline(StandardScaler(), RidgeClassifier(300.0, class_weight="balanced"))
