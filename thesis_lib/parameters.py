@@ -209,10 +209,16 @@ class ViewParameters(Section):
 class TrainingParameters(Section):
     """Contrastive pre-training, or the cross-entropy network, at equal optimiser steps."""
 
-    objective: Literal["supcon", "simclr"] = "supcon"
+    objective: Literal["supcon", "simclr", "label_vectors"] = "supcon"
     temperature: Annotated[float, Field(gt=0)] = 0.07
     negatives: Literal["own_class", "all_classes"] = "own_class"
     """Which anchors a near-OOD picture repels: those of its source's class, or all."""
+    near_ood_weight: Annotated[float, Field(gt=0)] = 1.0
+    """How many times a near-OOD picture counts in the denominator; exp(m / temperature) is a margin m."""
+    tilt: Annotated[float, Field(ge=0)] = 0.0
+    """Negatives are weighted by exp(tilt * similarity); 0 weighs all alike."""
+    label_mixing: Share = 0.5
+    """Objective `label_vectors`: 0 makes near-OOD pictures positives of their class, 1 negatives of all classes."""
     steps: Positive = 300
     classes_per_batch: Positive = 8
     anchors_per_class: Annotated[int, Field(ge=2, multiple_of=2)] = 4
