@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from thesis_lib.errors import ThesisError
 
+HARDNESS_ENCODER = "hardness_encoder.safetensors"
+"""The file in a base model's folder that `hardness.encoder: base` means."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -223,13 +226,13 @@ class HardnessParameters(Section):
     """d_c is the mean cosine distance to so many nearest real training pictures of class c."""
     id_p: Share = 0.2
     """ID band: the own class's conformal p value is at least this, and the own class is the nearest."""
-    near_p: Share = 0.05
+    near_p: Share = 0.2
     """Near-OOD band: no class's conformal p value is above this ..."""
-    near_percentile: Annotated[float, Field(ge=0, le=100)] = 10.0
+    near_percentile: Annotated[float, Field(ge=0, le=100)] = 25.0
     """... and the distance to the own class is below this percentile of other classes' pictures'."""
-    candidates: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)] = [361, 521, 681, 841]
+    candidates: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)] = [501, 651, 801]
     """Timesteps tried for `near_ood.timesteps: auto`."""
-    per_source: Positive = 2
+    per_source: Positive = 1
     """Pictures a source and candidate timestep; at the chosen one there are `generation.per_source`."""
 
 

@@ -109,7 +109,7 @@ def pretrain(
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
     views = (StrongViews if arm is Arm.REAL_STRONG else Views)(parameters.encoder.size, p.views)
-    loss_function = build_loss(p) if loss is None else loss
+    loss_function: nn.Module = build_loss(p) if loss is None else loss
     checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed, pools)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
     history_path = folder / "history.parquet"
@@ -132,7 +132,10 @@ def pretrain(
         labels, *roles = (x.to(accelerator.device) for x in (batch.labels, batch.is_near_ood, batch.is_filler))
         if p.objective == "simclr" and not arm.is_cross_entropy:
             labels = torch.arange(len(labels), device=accelerator.device)
-        drawn = _draw_views(views, batch, slice(rank, None, processes), accelerator.device, arm, (seed, step, rank))
+        drawn = _draw_views(
+            views, batch, slice(rank, None, processes), accelerator.device, arm,
+            parameters.encoder.size, derive_seed(seed, "views", step, rank),
+        )  # fmt: skip
         with accelerator.autocast():
             out = wrapped(drawn.flatten(0, 1).contiguous(memory_format=torch.channels_last)).unflatten(
                 0, drawn.shape[:2]
@@ -143,7 +146,7 @@ def pretrain(
             collapsed = math.log(out.shape[-1])
         else:
             objective = loss_function(out, labels, *roles)
-            collapsed = loss_function.collapse_value(labels, 2, *roles).item()
+            collapsed = loss_function(torch.ones(len(labels), 2, 1, device=labels.device), labels, *roles).item()
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(objective)
         optimizer.step()
@@ -166,19 +169,18 @@ def pretrain(
 
 
 def _draw_views(
-    views: Views, batch: Batch, mine: slice, device: torch.device, arm: Arm, key: tuple[int, int, int]
+    views: Views, batch: Batch, mine: slice, device: torch.device, arm: Arm, size: int, seed: int
 ) -> torch.Tensor:
     """Two views of each of a process's pictures: (n, 2, 3, size, size) in [0, 1]."""
-    seed = derive_seed(key[0], "views", *key[1:])
-    unit = to_unit_range(batch.pictures[mine].to(device), views.size)
+    unit = to_unit_range(batch.pictures[mine].to(device), size)
     if arm is Arm.REAL_STRONG and batch.masks is not None:
         masks = batch.masks[mine].to(device)
-        if masks.shape[-1] != views.size:
-            masks = nn.functional.interpolate(masks[:, None].float(), (views.size, views.size))[:, 0] > 0.5
+        if masks.shape[-1] != size:
+            masks = nn.functional.interpolate(masks[:, None].float(), (size, size))[:, 0] > 0.5
         unit = paste_backgrounds(unit, masks, 0.5, derive_seed(seed, "backgrounds"))
     if batch.second is None:
         return views(unit, 2, seed)
-    second = to_unit_range(batch.second[mine].to(device), views.size)
+    second = to_unit_range(batch.second[mine].to(device), size)
     return torch.cat([views(unit, 1, seed), views(second, 1, derive_seed(seed, "second"))], dim=1)
 
 

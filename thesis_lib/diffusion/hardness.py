@@ -6,7 +6,6 @@ al. 2023 (arXiv 2104.08279). Choosing outliers near the boundary has been done b
 here the bands calibrate an insertion timestep, nothing more.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,27 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from thesis_lib.contrastive.encoders import Encoder, load_encoder
+from thesis_lib.contrastive.batches import Pool
+from thesis_lib.contrastive.encoders import Encoder, load_encoder, save_network
+from thesis_lib.contrastive.pretraining import pretrain
 from thesis_lib.contrastive.probe import extract_features
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.augmentation import insertion_timestep
 from thesis_lib.diffusion.base import BaseModel, base_folder
 from thesis_lib.diffusion.generation import read_manifest
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import GenerationParameters, HardnessParameters, Kind
+from thesis_lib.parameters import (
+    HARDNESS_ENCODER,
+    Arm,
+    EncoderParameters,
+    GenerationParameters,
+    HardnessParameters,
+    Kind,
+    Parameters,
+    TrainingParameters,
+)
 from thesis_lib.storage import write_table
 
-ENCODER = "hardness_encoder.safetensors"
-"""The encoder's file inside a base model's folder."""
 GREY = 128
 SCORES = (
     *("d_own", "p_own", "p_max", "nearest", "percentile", "confidence"),
@@ -49,13 +57,44 @@ def load_hardness_encoder(base: BaseModel, parameters: HardnessParameters) -> En
     """
     if parameters.encoder != "base":
         return load_encoder(Path(parameters.encoder).expanduser())
-    path = base_folder(base.name) / ENCODER
+    path = base_folder(base.name) / HARDNESS_ENCODER
     if not path.is_file():
         raise ThesisError(
-            f"hardness.encoder: the base model {base.name} brings no {ENCODER}: give an encoder.safetensors that this "
-            "project trained on other data, for example the arm real of another seed"
+            f"hardness.encoder: the base model {base.name} brings no {HARDNESS_ENCODER}: give an encoder.safetensors "
+            "that this project trained on other data, for example the arm real of another seed"
         )
     return load_encoder(path)
+
+
+def train_hardness_encoder(
+    pictures: torch.Tensor, identities: pd.Series, steps: int, seed: int, folder: Path
+) -> pd.DataFrame:
+    """Train the encoder of a base model's space with SupCon on what the base model was trained on, and save it there.
+
+    Args:
+        pictures: uint8 (n, 3, s, s), none of them of the study's classes or OOD parts.
+        identities: (n,) what each shows, the classes of the contrastive loss.
+        steps: Optimiser steps; 1,500 made the bundled one.
+        seed: Seeds everything.
+        folder: The base model's folder; a checkpoint lies beside it while it trains.
+
+    Returns:
+        The training's history, see `pretrain`.
+    """
+    labels = torch.tensor(identities.astype("category").cat.codes.to_numpy()).long()
+    parameters = Parameters(
+        name="hardness",
+        encoder=EncoderParameters(width=32, stem="standard", size=pictures.shape[-1]),
+        training=TrainingParameters(
+            optimizer="adamw", learning_rate=2e-3, temperature=0.1, steps=steps, precision="bf16",
+            classes_per_batch=min(32, len(labels.unique())),
+        ),
+    )  # fmt: skip
+    network, history = pretrain(
+        Arm.REAL, {Kind.REAL: Pool(pictures, labels)}, parameters, seed, folder.with_name("hardness")
+    )
+    save_network(folder, **{Path(HARDNESS_ENCODER).stem: network.encoder.half()})
+    return history
 
 
 class Hardness:
@@ -99,7 +138,7 @@ class Hardness:
         """L2-normalised penultimate features (n, d) of the objects of uint8 pictures."""
         return F.normalize(extract_features(self.encoder, on_grey(pictures, masks), pictures.shape[-1]), dim=1)
 
-    def distances(self, features: torch.Tensor, without: Sequence[str] | None = None) -> np.ndarray:
+    def distances(self, features: torch.Tensor, without: np.ndarray | None = None) -> np.ndarray:
         """d_c of n features to every class: (n, classes).
 
         Args:
@@ -129,7 +168,7 @@ class Hardness:
         n = len(self.calibration)
         return (1 + n - np.searchsorted(self.calibration, distances, side="left")) / (n + 1)
 
-    def measure(self, features: torch.Tensor, labels: np.ndarray, without: Sequence[str] | None = None) -> pd.DataFrame:
+    def measure(self, features: torch.Tensor, labels: np.ndarray, without: np.ndarray | None = None) -> pd.DataFrame:
         """Where pictures lie.
 
         Args:
@@ -162,6 +201,13 @@ class Hardness:
         """`measure` for parts of no class, each against the class it is nearest to."""
         features = self.features(prepared.pictures, prepared.masks)
         return self.measure(features, self.labels[self.distances(features).argmin(1)])
+
+    def limits(self, p: HardnessParameters) -> dict[str, tuple[float, float]]:
+        """The bands as distances to the own class, for drawing; the outer end is the median of the classes'."""
+        n = len(self.calibration)
+        inner, outer = (float(self.calibration[min(n - 1, int(np.ceil((1 - q) * n)))]) for q in (p.id_p, p.near_p))
+        far = float(np.median([np.percentile(others, p.near_percentile) for others in self.others]))
+        return {str(Kind.ID): (0.0, inner), str(Kind.NEAR_OOD): (outer, max(outer, far))}
 
     def genuineness(self, made: torch.Tensor, real: torch.Tensor, bad: torch.Tensor) -> np.ndarray:
         """Generative classifier: how surely a picture is a real one and not a bad one; features in, (n,) in [0, 1] out.
@@ -213,7 +259,7 @@ def best_timestep(manifest: pd.DataFrame, p: HardnessParameters) -> int:
             f"none of the pictures made at timesteps {list(shares.index)} lies in the near-OOD band: try other "
             "hardness.candidates, or raise hardness.near_p and near_percentile"
         )
-    return int(shares.idxmax())
+    return int(str(shares.idxmax()))
 
 
 def timesteps_tried(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Parameters
+from thesis_lib.parameters import HARDNESS_ENCODER, Parameters
 from thesis_lib.workflow.project import resolve_paths
 
 STAMP = "stage.json"
@@ -271,8 +271,12 @@ def _differences(was: Any, now: Any, prefix: str = "") -> list[str]:
 def _outside(stage: str, parameters: Parameters, root: Path) -> str:
     """A fingerprint of the files a stage reads that no other stage writes; bundled ones are part of the package."""
     at, package = resolve_paths(parameters, root), Path(__file__).parents[1]
-    if stage in ("data", "inversion"):
-        model = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
+    if stage in ("data", "inversion", "generation"):
+        prints = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
+        model = [line for line in prints if HARDNESS_ENCODER not in line]
+        if stage == "generation":  # the model itself came with the concepts
+            own = [] if at.hardness.encoder == "base" else _prints(at.hardness.encoder)
+            return digest([line for line in prints if line not in model] + own) if at.needs_hardness else ""
         if stage == "inversion":
             return digest(model)
         return digest([_prints(at.data.root or str(package / "datasets")), _prints(at.data.folder.ood_far), model])
