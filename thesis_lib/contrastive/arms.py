@@ -70,7 +70,7 @@ def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
         ThesisError: The manifest has no scores to choose by.
     """
     choice = parameters.training.id_choice
-    chosen = (manifest["kind"] == str(Kind.ID)).to_numpy()
+    chosen = np.array(manifest["kind"] == str(Kind.ID))
     if choice in ("object", "background"):
         chosen &= (manifest["mask"] == choice).to_numpy()
     elif choice == "band":
