@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -104,6 +105,7 @@ def pretrain(
         ThesisError: The data has too few classes or lacks pictures of a kind.
     """
     p = parameters.training
+    AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
     accelerator = Accelerator(mixed_precision="no" if p.precision == "fp32" else p.precision)
     composer = BatchComposer(pools, arm, p, seed)
     network = build_network(arm, pools, parameters, seed)

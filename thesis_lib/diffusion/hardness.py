@@ -120,7 +120,7 @@ class Hardness:
         self.labels = np.sort(shots.table["label"].unique())
         self.shot_labels = torch.tensor(shots.table["label"].to_numpy())
         self.groups = shots.table["capture_group"].to_numpy(str)
-        if lacking := sorted(set(self.labels) - set(valid.table["label"])):
+        if lacking := sorted({*map(int, self.labels)} - {*map(int, valid.table["label"])}):
             raise ThesisError(
                 f"hardness needs validation pictures of every class and those with labels {lacking} have none: choose "
                 "timesteps yourself and near_ood_choice: all"
