@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -84,8 +85,9 @@ def _optimizer(network: nn.Module, p: TrainingParameters) -> torch.optim.Optimiz
 
 
 def pretrain(
-    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path
-) -> tuple[TwoStage, pd.DataFrame]:
+    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path,
+    loss: nn.Module | None = None,
+) -> tuple[TwoStage, pd.DataFrame]:  # fmt: skip
     """Train one arm's network and return it as it is after the last step.
 
     Args:
@@ -94,6 +96,7 @@ def pretrain(
         parameters: The experiment's; `training` and `encoder` are used.
         seed: The experiment's seed.
         folder: Where the checkpoint goes and is continued from.
+        loss: Replaces the arm's loss function; a cross-entropy network does not use it.
 
     Returns:
         The network in evaluation mode, and a row a step: step, loss, excess (loss minus the value of a collapsed
@@ -108,7 +111,7 @@ def pretrain(
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
     views = Views(parameters.encoder.size, p.views)
-    loss_function = SupConLoss(p.temperature, "all_classes" if p.objective == "simclr" else p.negatives)
+    loss_function: Any = loss or SupConLoss(p.temperature, "all_classes" if p.objective == "simclr" else p.negatives)
     checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
     history_path = folder / "history.parquet"
@@ -139,18 +142,18 @@ def pretrain(
             )
         out = gather_views(out, accelerator)
         if arm is Arm.CROSS_ENTROPY:
-            loss = nn.functional.cross_entropy(out.float().flatten(0, 1), labels.repeat_interleave(2))
+            value = nn.functional.cross_entropy(out.float().flatten(0, 1), labels.repeat_interleave(2))
             collapsed = math.log(out.shape[-1])
         else:
-            loss = loss_function(out, labels, near)
+            value = loss_function(out, labels, near)
             collapsed = loss_function.collapse_value(labels, 2, near).item()
         optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        accelerator.backward(value)
         optimizer.step()
-        value = loss.item()
-        history.append({"step": step, "loss": value, "excess": value - collapsed, "learning_rate": rate})
+        number = value.item()
+        history.append({"step": step, "loss": number, "excess": number - collapsed, "learning_rate": rate})
         if step % 10 == 0:
-            bar.set_postfix(loss=f"{value:.3f}", excess=f"{value - collapsed:.3f}")
+            bar.set_postfix(loss=f"{number:.3f}", excess=f"{number - collapsed:.3f}")
         if accelerator.is_main_process and ((step + 1) % p.checkpoint_every == 0 or step + 1 == p.steps):
             write_table(history_path, pd.DataFrame(history))
             save_checkpoint(checkpoint, step + 1, {"network": network}, optimizer, expected=expected)
