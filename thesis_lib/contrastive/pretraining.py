@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from thesis_lib.contrastive.batches import Batch, BatchComposer, Pool
 from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead
-from thesis_lib.contrastive.losses import build_loss
+from thesis_lib.contrastive.losses import ContrastiveLoss, build_loss
 from thesis_lib.contrastive.views import StrongViews, Views, paste_backgrounds, to_unit_range
 from thesis_lib.errors import ThesisWarning
 from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
@@ -85,7 +85,7 @@ def _optimizer(network: nn.Module, p: TrainingParameters) -> torch.optim.Optimiz
 
 
 def pretrain(
-    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path, loss: nn.Module | None = None
+    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path, loss: ContrastiveLoss | None = None
 ) -> tuple[TwoStage, pd.DataFrame]:
     """Train one arm's network and return it as it is after the last step.
 
@@ -111,7 +111,7 @@ def pretrain(
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
     views = (StrongViews if arm is Arm.REAL_STRONG else Views)(parameters.encoder.size, p.views)
-    loss_function: nn.Module = build_loss(p) if loss is None else loss
+    loss_function = build_loss(p) if loss is None else loss
     checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed, pools)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
     history_path = folder / "history.parquet"
@@ -148,7 +148,7 @@ def pretrain(
             collapsed = math.log(out.shape[-1])
         else:
             objective = loss_function(out, labels, *roles)
-            collapsed = loss_function(torch.ones(len(labels), 2, 1, device=labels.device), labels, *roles).item()
+            collapsed = loss_function.collapse_value(labels, 2, *roles).item()
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(objective)
         optimizer.step()
