@@ -54,6 +54,7 @@ def study() -> tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]:
             "label": labels.tolist() * 4,
             "split": np.repeat(splits, 60),
             "set": "",
+            "capture_group": [f"group_{i // 10}" for i in range(240)],
         }
     )
     parts = [("near", "valid", "n0"), ("near", "test", "n1"), ("near", "test", "n2"), ("far", "test", "f1")]
@@ -209,6 +210,9 @@ def test_evaluate_arm(study) -> None:
     assert knn["auroc"] == pytest.approx(np.mean(list(knn["parts"].values())))
     assert set(got["ood_valid"]) == {"near"}
     assert set(got["ood_valid"]["near"]["knn"]["parts"]) == {"n0"}
+    groups = got["clusters"]["test"]
+    assert len(groups) == 6 and sum(size for _, size in groups.values()) == 60
+    assert sum(right for right, _ in groups.values()) / 60 == pytest.approx(got["top1"]["test"])
     confidence = got["thesis_confidence"]["test"]["near"]
     assert confidence["id"] == pytest.approx(float(features["test_logits"].softmax(1).amax(1).mean()), abs=1e-6)
     assert confidence["difference"] == pytest.approx(confidence["id"] - confidence["ood"])
