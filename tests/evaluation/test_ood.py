@@ -222,7 +222,8 @@ def test_what_the_data_lack_is_absent(study) -> None:
     features, images, ood = study
     plain = {k: v for k, v in features.items() if not any(part in k for part in ("field", "ood", "odin"))}
     got = evaluate_arm(plain, images, None, EvaluationParameters(knn=3))
-    assert set(got) == {"top1", "classification", "ood", "thesis_confidence"}
+    assert set(got) == {"top1", "classification", "ood", "thesis_confidence", "clusters"}
+    assert set(got["clusters"]) == {"test"}
     assert got["ood"] == got["thesis_confidence"] == {}
     assert set(got["top1"]) == {"test"}
     without_odin = {k: v for k, v in features.items() if "odin" not in k}
