@@ -126,3 +126,27 @@ def test_two_sets_differ_and_masks_limit_the_change(tiny_base, shots, tmp_path):
     changed = (made.int() - as_seen(tiny_base, pictures)[rows].int()).abs().sum(1) > 0
     near = torch.tensor((manifest["kind"] == "near_ood").to_numpy())
     assert not (changed[near] & masks[rows][near]).any() and changed[~near].any()
+
+
+def test_timesteps_that_are_tried_out_come_beside_the_sets_and_more_can_follow(tiny_base, shots, tmp_path):
+    table, pictures, masks = shots
+    background = SetParameters(timesteps=[800], prompts=["a photo of a {} on a bench"], mask="background")
+    p = P.model_copy(update={"near_ood": SetParameters(timesteps="auto"), "background": background})
+    concepts, sources = (
+        Concepts(tiny_base, {}, list(table["class_name"].unique())),
+        choose_sources(table, masks, p, 0),
+    )
+    first = work_list(tiny_base, concepts, sources, p, 0, {401: 1, 601: 1})
+    more = work_list(tiny_base, concepts, sources, p, 0, {401: 1, 601: 3})
+    assert first.groupby(["kind", "mask", "timestep"]).size().to_dict() == {
+        ("id", "background", 601): 12, ("id", "object", 201): 12,
+        ("near_ood", "object", 401): 6, ("near_ood", "object", 601): 6,
+    }  # fmt: skip
+    kept = more.set_index("path").loc[first["path"]].reset_index()
+    assert kept.equals(first[kept.columns]) and len(more) == len(first) + 12
+    generate(tiny_base, concepts, first, pictures, masks, p, tmp_path)
+    before = contents(tmp_path)
+    generate(tiny_base, concepts, more, pictures, masks, p, tmp_path)
+    after = contents(tmp_path)
+    assert len(after) == len(more) and before.items() <= after.items()
+    assert work_list(tiny_base, concepts, sources, p, 0)["kind"].eq("id").all()
