@@ -101,7 +101,7 @@ def non_inferiority(
     Args:
         first: (n,) values of the arm under test, n at most 20.
         second: (n,) values of its reference, same seeds in the same order.
-        margin: The loss that would be tolerated, in the values' unit, at least 0.
+        margin: The loss that is tolerated, in the values' unit; negative, the gain that is demanded.
 
     Returns:
         The difference first - second; `bound` is the end of Student's one-sided 95 % interval, nan with one pair.
