@@ -27,7 +27,7 @@ execute = f"cd {quote(workflow.basedir)} && {quote(sys.executable)} -m thesis_li
 
 wildcard_constraints:
     seed=r"\d+",
-    arm="|".join(parameters.arms),
+    arm="|".join(parameters.arm_names),
 
 
 rule all:

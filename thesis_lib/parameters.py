@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from thesis_lib.errors import ThesisError
 
+HARDNESS_ENCODER = "hardness_encoder.safetensors"
+"""The file in a base model's folder that `hardness.encoder: base` means."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -30,21 +33,48 @@ class Kind(StrEnum):
 
 
 class Arm(StrEnum):
-    """The compared set-ups."""
+    """The compared set-ups; a `Variant` is one of them with other settings."""
 
     REAL = "real"
+    REAL_STRONG = "real_strong"
+    """RandAugment and pasted backgrounds: the cheap competitor."""
     REAL_ID = "real_id"
     REAL_ID_NEAROOD = "real_id_nearood"
+    FILLER = "filler"
+    """Further ID pictures in the places of the near-OOD ones, never anchors, negatives of nobody."""
+    SECOND_VIEW = "second_view"
+    """The second view of a photograph is a synthetic picture made from it."""
+    CROSS_ENTROPY_REAL = "cross_entropy_real"
     CROSS_ENTROPY = "cross_entropy"
+    OUTLIER_EXPOSURE = "outlier_exposure"
+    """The encoder of real_id; near-OOD pictures reach its probe (Hendrycks et al. 2019, arXiv 1812.04606)."""
+    ORACLE_ID = "oracle_id"
+    """As real_id, with pictures a perfect generator would make."""
+    ORACLE_NEAROOD = "oracle_nearood"
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of pictures the arm trains on."""
-        if self is Arm.REAL:
+        if self in (Arm.REAL, Arm.REAL_STRONG, Arm.CROSS_ENTROPY_REAL):
             return (Kind.REAL,)
-        if self is Arm.REAL_ID_NEAROOD:
+        if self in (Arm.REAL_ID_NEAROOD, Arm.ORACLE_NEAROOD, Arm.OUTLIER_EXPOSURE):
             return (Kind.REAL, Kind.ID, Kind.NEAR_OOD)
         return (Kind.REAL, Kind.ID)
+
+    @property
+    def is_cross_entropy(self) -> bool:
+        """Whether it trains an ordinary classifier, not a contrastive encoder."""
+        return self in (Arm.CROSS_ENTROPY_REAL, Arm.CROSS_ENTROPY)
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether its synthetic pictures are the data set's oracle pictures."""
+        return self in (Arm.ORACLE_ID, Arm.ORACLE_NEAROOD)
+
+    @property
+    def needs_generation(self) -> bool:
+        """Whether it trains on pictures that notebook 04 makes."""
+        return len(self.kinds) > 1 and not self.is_oracle
 
 
 class Section(BaseModel):
@@ -136,8 +166,9 @@ class InversionParameters(Section):
 class SetParameters(Section):
     """One set of synthetic pictures: where it starts in the noise schedule and how it is guided."""
 
-    timesteps: list[Annotated[int, Field(ge=1, le=999)]] = []
-    """Insertion timesteps, 1 to 999; they are comparable between step counts, not between models."""
+    timesteps: list[Annotated[int, Field(ge=1, le=999)]] | Literal["auto"] = []
+    """Insertion timesteps, 1 to 999; they are comparable between step counts, not between models. `auto`, for near-OOD
+    pictures only: the one among `hardness.candidates` at which most pictures fall into the near-OOD band."""
     strengths: list[Annotated[float, Field(gt=0, le=1)]] = []
     """Or strengths in diffusers' sense, turned into timesteps; give one of the two."""
     guidance_scales: list[Annotated[float, Field(ge=0, le=50)]] = [3.0]
@@ -166,11 +197,43 @@ class GenerationParameters(Section):
     """Synthetic pictures a source and set."""
     batch: Positive = 32
     id: SetParameters = SetParameters(timesteps=[200])
+    background: SetParameters | None = None
+    """A second ID set, most often with `mask: background`: the object stays, its surroundings change."""
     near_ood: SetParameters = SetParameters(timesteps=[500])
 
-    def of(self, kind: Kind) -> SetParameters:
-        """The set's parameters."""
-        return self.id if kind is Kind.ID else self.near_ood
+    @property
+    def sets(self) -> dict[str, tuple[Kind, SetParameters]]:
+        """The sets by the name of their folder, each with its kind."""
+        sets = {"id": (Kind.ID, self.id), "near_ood": (Kind.NEAR_OOD, self.near_ood)}
+        return sets | ({"background": (Kind.ID, self.background)} if self.background else {})
+
+    @model_validator(mode="after")
+    def _auto_is_near_ood(self) -> "GenerationParameters":
+        if "auto" in (self.id.timesteps, self.background and self.background.timesteps):
+            raise ValueError("timesteps auto is for near_ood; give id and background a list of timesteps")
+        return self
+
+
+class HardnessParameters(Section):
+    """How far a picture is from its class, in the feature space of an encoder that selects and never evaluates.
+
+    Changes of the three limits change which pictures are accepted, not which are made.
+    """
+
+    encoder: str = "base"
+    """`base`: the one that came with the base model (bundled, or trained by notebook 10); else a safetensors file."""
+    neighbours: Positive = 3
+    """d_c is the mean cosine distance to so many nearest real training pictures of class c."""
+    id_p: Share = 0.2
+    """ID band: the own class's conformal p value is at least this, and the own class is the nearest."""
+    near_p: Share = 0.2
+    """Near-OOD band: no class's conformal p value is above this ..."""
+    near_percentile: Annotated[float, Field(ge=0, le=100)] = 25.0
+    """... and the distance to the own class is below this percentile of other classes' pictures'."""
+    candidates: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)] = [501, 651, 801]
+    """Timesteps tried for `near_ood.timesteps: auto`."""
+    per_source: Positive = 1
+    """Pictures a source and candidate timestep; at the chosen one there are `generation.per_source`."""
 
 
 class EncoderParameters(Section):
@@ -209,10 +272,23 @@ class ViewParameters(Section):
 class TrainingParameters(Section):
     """Contrastive pre-training, or the cross-entropy network, at equal optimiser steps."""
 
-    objective: Literal["supcon", "simclr"] = "supcon"
+    objective: Literal["supcon", "simclr", "label_vectors"] = "supcon"
+    """`label_vectors`: generalised SupCon, where a near-OOD picture is partly of its class (`label_mixing`)."""
     temperature: Annotated[float, Field(gt=0)] = 0.07
     negatives: Literal["own_class", "all_classes"] = "own_class"
     """Which anchors a near-OOD picture repels: those of its source's class, or all."""
+    near_ood_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of a near-OOD picture in the denominator; exp(m / temperature) is an additive margin of m."""
+    tilt: Annotated[float, Field(ge=0)] = 0.0
+    """Negatives are weighted by exp(tilt * similarity) (Jiang et al., arXiv 2209.00078); 0 weights all alike."""
+    label_mixing: Share = 0.5
+    """Share of a near-OOD picture's label vector that is not its class (Kim et al., arXiv 2206.00384)."""
+    near_ood_choice: Literal["all", "hardness", "random"] | Annotated[int, Field(ge=1, le=999)] = "all"
+    """Which near-OOD pictures train: all; those in the near-OOD band; as many of each class at the same timestep,
+    whatever their hardness; or all of one timestep."""
+    id_choice: Literal["all", "object", "background", "band", "confidence", "generative"] = "all"
+    """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class that a
+    nearest-neighbour classifier, or a generative classifier, is most confident of."""
     steps: Positive = 300
     classes_per_batch: Positive = 8
     anchors_per_class: Annotated[int, Field(ge=2, multiple_of=2)] = 4
@@ -254,6 +330,22 @@ class EvaluationParameters(Section):
     """Perturbation in units of the pixel range [0, 1]."""
 
 
+class Variant(Section):
+    """An arm with other settings."""
+
+    arm: Arm
+    set: dict[str, Any]
+    """Changes such as ``training.negatives: own_class``, in the sections that training reads."""
+
+    @model_validator(mode="after")
+    def _training_only(self) -> "Variant":
+        sections = ("training", "encoder", "probe", "hardness")
+        bad = [key for key in self.set if key.partition(".")[0] not in sections or "." not in key]
+        if bad:
+            raise ValueError(f"a variant changes parameters of {', '.join(sections)} only, not {', '.join(bad)}")
+        return self
+
+
 class Parameters(Section):
     """One experiment."""
 
@@ -261,29 +353,95 @@ class Parameters(Section):
     """The run's folder: runs/<name>."""
     description: str = ""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
-    arms: Annotated[list[Arm], Field(min_length=1)] = list(Arm)
+    arms: Annotated[list[str], Field(min_length=1)] = ["real", "real_id", "real_id_nearood", "cross_entropy"]
+    """What is compared with all seeds: arms, or names of `variants`."""
+    explore: list[str] = []
+    """Arms and variants that run with the first `explore_seeds` seeds only."""
+    explore_seeds: Positive = 3
+    variants: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Variant] = {}
     language: Literal["en", "de"] = "en"
     """Language of the figures."""
     data: DataParameters = DataParameters()
     model: ModelParameters = ModelParameters()
     inversion: InversionParameters = InversionParameters()
     generation: GenerationParameters = GenerationParameters()
+    hardness: HardnessParameters = HardnessParameters()
     encoder: EncoderParameters = EncoderParameters()
     training: TrainingParameters = TrainingParameters()
     probe: ProbeParameters = ProbeParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
 
+    @property
+    def arm_names(self) -> list[str]:
+        """All that is trained: `arms` first, then `explore`."""
+        return [*self.arms, *self.explore]
+
+    def seeds_of(self, name: str) -> list[int]:
+        """The seeds an arm or variant runs with."""
+        return self.seeds if name in self.arms else self.seeds[: self.explore_seeds]
+
+    def arms_of(self, seed: int) -> list[str]:
+        """The arms and variants that run with a seed."""
+        return [name for name in self.arm_names if seed in self.seeds_of(name)]
+
+    def of_arm(self, name: str) -> tuple[Arm, "Parameters"]:
+        """The arm behind a name, and the parameters it trains with."""
+        if name not in self.variants:
+            return Arm(name), self
+        variant, content = self.variants[name], self.model_dump()
+        content |= {"arms": [str(variant.arm)], "explore": [], "variants": {}}
+        for key, value in variant.set.items():
+            section, _, field = key.partition(".")
+            content[section][field] = value
+        return variant.arm, Parameters.model_validate(content)
+
+    @property
+    def needs_hardness(self) -> bool:
+        """Whether pictures are chosen by what the hardness encoder says of them."""
+        chosen = {own.training.near_ood_choice for own in self._trained} | {
+            own.training.id_choice for own in self._trained
+        }
+        by_score = {"hardness", "random", "band", "confidence", "generative"}
+        return self.generation.near_ood.timesteps == "auto" or bool(chosen & by_score)
+
+    @property
+    def generation_tried(self) -> GenerationParameters:
+        """The sets, with the timesteps that are tried where they are chosen by measurement."""
+        if self.generation.near_ood.timesteps != "auto":
+            return self.generation
+        near_ood = self.generation.near_ood.model_copy(update={"timesteps": self.hardness.candidates})
+        return self.generation.model_copy(update={"near_ood": near_ood})
+
+    @property
+    def _trained(self) -> list["Parameters"]:
+        return [self.of_arm(name)[1] for name in self.arm_names]
+
     @model_validator(mode="after")
     def _fits(self) -> "Parameters":
-        for field in ("seeds", "arms"):
-            values = getattr(self, field)
+        for field, values in (("seeds", self.seeds), ("arms and explore", self.arm_names)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{field} names one value twice: {[str(v) for v in values]}")
+        if taken := set(self.variants) & set(Arm):
+            raise ValueError(f"variants: {sorted(taken)} are names of arms: choose others")
+        if unknown := [name for name in self.arm_names if name not in {*Arm, *self.variants}]:
+            raise ValueError(
+                f"arms: {', '.join(unknown)} is neither an arm ({', '.join(Arm)}) nor one of the variants "
+                f"({', '.join(self.variants) or 'there are none'})"
+            )
         if self.generation.sources > self.data.shots:
             raise ValueError(
                 f"generation.sources ({self.generation.sources}) is more than data.shots ({self.data.shots}): "
                 "sources are taken from the shots"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _variants_fit(self) -> "Parameters":
+        for name in self.variants:
+            try:
+                self.of_arm(name)
+            except ValidationError as error:
+                raise ValueError(f"variants.{name}: {'; '.join(_sentence(e) for e in error.errors())}") from None
         return self
 
 

@@ -12,7 +12,7 @@ from thesis_lib.contrastive.losses import SupConLoss
 from thesis_lib.contrastive.pretraining import build_network, gather_views, has_collapsed, pretrain
 from thesis_lib.contrastive.probe import extract_features, knn_accuracy, train_probe
 from thesis_lib.contrastive.views import Views, to_unit_range
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import (
     Arm,
     EncoderParameters,
@@ -43,7 +43,10 @@ def pool(count, value, classes=3):
 
 @pytest.fixture
 def pools():
-    return {Kind.REAL: pool(4, 10), Kind.ID: pool(5, 60), Kind.NEAR_OOD: pool(3, 120)}
+    real, made = pool(4, 10), pool(5, 60)
+    real.masks = torch.ones(len(real.labels), 32, 32, dtype=torch.bool)
+    made.sources = torch.tensor([4 * label for label in made.labels])  # all made from their class's first picture
+    return {Kind.REAL: real, Kind.ID: made, Kind.NEAR_OOD: pool(3, 120)}
 
 
 def kinds_in(batch):
@@ -51,7 +54,9 @@ def kinds_in(batch):
 
 
 @pytest.mark.parametrize(("arm", "real", "synthetic", "near"), [
-    (Arm.REAL, 4, 0, 0), (Arm.REAL_ID, 2, 2, 0), (Arm.REAL_ID_NEAROOD, 2, 2, 2), (Arm.CROSS_ENTROPY, 2, 2, 0),
+    (Arm.REAL, 4, 0, 0), (Arm.REAL_STRONG, 4, 0, 0), (Arm.SECOND_VIEW, 4, 0, 0), (Arm.CROSS_ENTROPY_REAL, 4, 0, 0),
+    (Arm.REAL_ID, 2, 2, 0), (Arm.CROSS_ENTROPY, 2, 2, 0), (Arm.OUTLIER_EXPOSURE, 2, 2, 0), (Arm.ORACLE_ID, 2, 2, 0),
+    (Arm.REAL_ID_NEAROOD, 2, 2, 2), (Arm.ORACLE_NEAROOD, 2, 2, 2),
 ])  # fmt: skip
 def test_every_arm_has_the_same_anchors_and_one_to_one_real_and_synthetic(pools, arm, real, synthetic, near):
     """Erratum 8: arms are compared at equal anchors a step and equal steps."""
@@ -64,6 +69,30 @@ def test_every_arm_has_the_same_anchors_and_one_to_one_real_and_synthetic(pools,
         assert ((value < 40) & of_class).sum() == real
         assert ((value > 50) & (value < 100) & of_class).sum() == synthetic
         assert (batch.is_near_ood & of_class).sum() == near
+
+
+def test_fillers_take_the_places_of_near_ood_pictures_and_are_no_anchors(pools):
+    batch = BatchComposer(pools, Arm.FILLER, TRAINING, 0).compose(0)
+    near = BatchComposer(pools, Arm.REAL_ID_NEAROOD, TRAINING, 0).compose(0)
+    assert torch.equal(batch.is_filler, near.is_near_ood) and not batch.is_near_ood.any()
+    assert (kinds_in(batch)[batch.is_filler] >= 5).all()
+
+
+def test_the_second_view_is_made_from_the_same_picture(pools):
+    batch = BatchComposer(pools, Arm.SECOND_VIEW, TRAINING, 0).compose(0)
+    from_first = torch.tensor([any(torch.equal(p, pools[Kind.REAL].pictures[4 * c]) for c in range(3))
+                               for p in batch.pictures])  # fmt: skip
+    made = batch.second.flatten(1).float().quantile(0.1, dim=1) > 50
+    assert torch.equal(made, from_first) and from_first.any() and not from_first.all()
+
+
+def test_classes_without_an_accepted_near_ood_picture_train_without(pools):
+    keep = pools[Kind.NEAR_OOD].labels != 1
+    pools[Kind.NEAR_OOD] = Pool(pools[Kind.NEAR_OOD].pictures[keep], pools[Kind.NEAR_OOD].labels[keep])
+    with pytest.warns(ThesisWarning, match=r"labels \[1\] have no near-OOD pictures"):
+        batch = BatchComposer(pools, Arm.REAL_ID_NEAROOD, TRAINING, 0).compose(0)
+    assert sorted(batch.labels[batch.is_near_ood].tolist()) == [0, 0, 2, 2]
+    assert (~batch.is_near_ood).sum() == 12
 
 
 def test_batches_depend_on_seed_and_step_alone(pools):
@@ -233,3 +262,17 @@ def test_gradients_through_gathered_batches_equal_one_process(tmp_path):
     theirs, _ = load_tensors(tmp_path / "grad.safetensors")
     assert torch.allclose(theirs["loss"], loss, atol=1e-6)
     assert torch.allclose(theirs["grad"], network.weight.grad, atol=1e-5)
+
+
+def test_outlier_exposure_makes_the_probe_undecided_on_outliers_only(pools):
+    encoder = build_network(Arm.REAL, pools, PARAMETERS, 0).encoder
+    settings = ProbeParameters(steps=300, views=2, batch=32)
+    views = ViewParameters(jitter_probability=0, grey_probability=0)
+    entropy = {}
+    for name, outliers in (("plain", None), ("exposed", pools[Kind.NEAR_OOD])):
+        probe = train_probe(encoder, [pools[Kind.REAL]], ENCODER, settings, views, 3, 0, outliers)
+        for kind in (Kind.REAL, Kind.NEAR_OOD):
+            logits = probe(extract_features(encoder, pools[kind].pictures, 32)).log_softmax(1)
+            entropy[name, kind] = -(logits.exp() * logits).sum(1).mean().item()
+    assert entropy["exposed", Kind.NEAR_OOD] > entropy["plain", Kind.NEAR_OOD] + 0.3
+    assert entropy["exposed", Kind.NEAR_OOD] > entropy["exposed", Kind.REAL] + 0.3

@@ -2,34 +2,118 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.generation import read_manifest
+from thesis_lib.diffusion.hardness import bands
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Arm, Kind
+from thesis_lib.parameters import Arm, Kind, Parameters
+from thesis_lib.randomness import numpy_generator
 
 
-def build_pools(arm: Arm, shots: PreparedSet, synthetic: Path) -> dict[Kind, Pool]:
+def build_pools(
+    arm: Arm, parameters: Parameters, seed: int, shots: PreparedSet, synthetic: Path, oracle: PreparedSet | None
+) -> dict[Kind, Pool]:
     """The pictures of each kind the arm trains on.
 
     Args:
         arm: The arm.
+        parameters: What it trains with; `training` chooses among the synthetic pictures.
+        seed: The experiment's seed.
         shots: The few-shot training pictures.
         synthetic: The seed's folder of synthetic pictures; read only where the arm needs them.
+        oracle: The data set's oracle pictures, or none.
 
     Raises:
-        ThesisError: There are no synthetic pictures, or they belong to other classes.
+        ThesisError: There are no synthetic or oracle pictures, they belong to other classes, or none is chosen.
     """
-    pools = {Kind.REAL: Pool(shots.pictures, torch.tensor(shots.table["label"].to_numpy()))}
-    if arm.kinds == (Kind.REAL,):
+    pools = {Kind.REAL: Pool(shots.pictures, _labels(shots.table), masks=shots.masks)}
+    if len(arm.kinds) == 1:
+        return pools
+    if arm.is_oracle:
+        if oracle is None:
+            raise ThesisError(f"the data set has no oracle pictures: take {arm} out of the arms")
+        for kind in arm.kinds[1:]:
+            chosen = oracle.select((oracle.table["kind"] == str(kind)).to_numpy())
+            pools[kind] = Pool(chosen.pictures, _labels(chosen.table))
         return pools
     manifest, pictures = read_manifest(synthetic)
     known = dict(zip(shots.table["class_name"], shots.table["label"], strict=True))
     if any(known.get(name) != label for name, label in zip(manifest["class_name"], manifest["label"], strict=True)):
         raise ThesisError(f"{synthetic}: the manifest's classes are not the data's: run notebook 04 again")
+    place = {source: row for row, source in enumerate(shots.table["source_id"])}
     for kind in arm.kinds[1:]:
-        rows = torch.from_numpy((manifest["kind"] == str(kind)).to_numpy())
-        pools[kind] = Pool(pictures[rows], torch.tensor(manifest["label"].to_numpy())[rows])
+        rows = choose_id(manifest, parameters) if kind is Kind.ID else choose_near_ood(manifest, parameters, seed)
+        if not len(rows):
+            choice = parameters.training.id_choice if kind is Kind.ID else parameters.training.near_ood_choice
+            raise ThesisError(
+                f"none of the {kind} pictures in {synthetic} is chosen by {choice}: choose all, or run notebook 04 "
+                "with other sets"
+            )
+        sources = torch.tensor([place[source] for source in manifest["source_id"].iloc[rows]])
+        pools[kind] = Pool(pictures[rows], _labels(manifest.iloc[rows]), sources=sources)
     return pools
+
+
+def _labels(table: pd.DataFrame) -> torch.Tensor:
+    return torch.tensor(table["label"].to_numpy())
+
+
+def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
+    """Positions in the manifest of the ID pictures that `training.id_choice` lets train.
+
+    Raises:
+        ThesisError: The manifest has no scores to choose by.
+    """
+    choice = parameters.training.id_choice
+    chosen = np.array(manifest["kind"] == str(Kind.ID))
+    if choice in ("object", "background"):
+        chosen &= (manifest["mask"] == choice).to_numpy()
+    elif choice == "band":
+        chosen &= _band(manifest, parameters) == str(Kind.ID)
+    elif choice != "all":
+        _need_scores(manifest)
+        surer = manifest[chosen].groupby(["label", "mask"])[choice].rank(pct=True, method="first") > 0.5
+        chosen[np.flatnonzero(chosen)] = surer.to_numpy()
+    return np.flatnonzero(chosen)
+
+
+def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -> np.ndarray:
+    """Positions in the manifest of the near-OOD pictures that `training.near_ood_choice` lets train.
+
+    `hardness` takes those in the near-OOD band at the chosen timestep, and where a class has none of them those of the
+    other timesteps tried; `random` takes as many of each class at the chosen timestep, drawn by the seed.
+
+    Raises:
+        ThesisError: The manifest has no scores to choose by.
+    """
+    choice = parameters.training.near_ood_choice
+    near = (manifest["kind"] == str(Kind.NEAR_OOD)).to_numpy()
+    if choice == "all":
+        return np.flatnonzero(near)
+    if isinstance(choice, int):
+        return np.flatnonzero(near & (manifest["timestep"] == choice).to_numpy())
+    accepted = near & (_band(manifest, parameters) == str(Kind.NEAR_OOD))
+    at_chosen = near & manifest["timestep_chosen"].to_numpy()
+    label, rows = manifest["label"].to_numpy(), []
+    for name in np.unique(label[near]):
+        mine = np.flatnonzero(accepted & at_chosen & (label == name))
+        if choice == "random":
+            there = np.flatnonzero(at_chosen & (label == name))
+            mine = numpy_generator(seed, "random acceptance", int(name)).permutation(there)[: len(mine)]
+        rows.append(np.sort(mine))
+    return np.concatenate(rows) if rows else np.array([], dtype=int)
+
+
+def _need_scores(manifest: pd.DataFrame) -> None:
+    if "d_own" not in manifest:
+        raise ThesisError("the synthetic pictures have no hardness scores: run notebook 04 again")
+
+
+def _band(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
+    _need_scores(manifest)
+    return bands(manifest, manifest["label"].to_numpy(), parameters.hardness)

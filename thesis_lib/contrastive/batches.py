@@ -4,13 +4,15 @@ Every arm sees the same number of anchors a step: with synthetic ID pictures, ha
 Near-OOD pictures come in addition, so that every anchor meets the stated number of them from its own class.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import Arm, Kind, TrainingParameters
 from thesis_lib.randomness import numpy_generator
 
@@ -22,10 +24,14 @@ class Pool:
     Attributes:
         pictures: uint8 (n, 3, h, w).
         labels: int64 (n,).
+        masks: bool (n, h, w), the objects of real pictures.
+        sources: int64 (n,), for synthetic pictures the place of their source in the pool of real ones.
     """
 
     pictures: torch.Tensor
     labels: torch.Tensor
+    masks: torch.Tensor | None = None
+    sources: torch.Tensor | None = None
 
 
 @dataclass
@@ -36,11 +42,33 @@ class Batch:
         pictures: uint8 (n, 3, h, w).
         labels: int64 (n,).
         is_near_ood: bool (n,).
+        is_filler: bool (n,): ID pictures that are no anchors.
+        second: uint8 (n, 3, h, w), what the second view is drawn from where it is another picture.
+        masks: bool (n, h, w), the objects, where all pictures are real.
     """
 
     pictures: torch.Tensor
     labels: torch.Tensor
     is_near_ood: torch.Tensor
+    is_filler: torch.Tensor
+    second: torch.Tensor | None = None
+    masks: torch.Tensor | None = None
+
+
+Role = Literal["anchor", "near_ood", "filler"]
+
+
+def slots(arm: Arm, p: TrainingParameters) -> list[tuple[Kind, Role, int]]:
+    """How many pictures of which kind and role a class has in a batch: the anchors are equally many in every arm."""
+    half = p.anchors_per_class // 2
+    if Kind.ID not in arm.kinds or arm is Arm.SECOND_VIEW:
+        return [(Kind.REAL, "anchor", p.anchors_per_class)]
+    anchors: list[tuple[Kind, Role, int]] = [(Kind.REAL, "anchor", half), (Kind.ID, "anchor", half)]
+    if arm is Arm.FILLER:
+        return [*anchors, (Kind.ID, "filler", p.near_ood_per_class)]
+    if arm in (Arm.REAL_ID_NEAROOD, Arm.ORACLE_NEAROOD):
+        return [*anchors, (Kind.NEAR_OOD, "near_ood", p.near_ood_per_class)]
+    return anchors
 
 
 class BatchComposer:
@@ -64,32 +92,56 @@ class BatchComposer:
                 f"training.classes_per_batch is {parameters.classes_per_batch}, the data has {len(self.classes)} "
                 f"classes: lower it, for example --set training.classes_per_batch={len(self.classes)}"
             )
+        self.slots = slots(arm, parameters)
         self.rows = {
             kind: {c: np.flatnonzero(pools[kind].labels.numpy() == c) for c in self.classes} for kind in arm.kinds
         }
         for kind, by_class in self.rows.items():
             empty = [int(c) for c, rows in by_class.items() if not len(rows)]
-            if empty:
+            if not empty:
+                continue
+            if kind is Kind.NEAR_OOD and len(empty) < len(self.classes):
+                warnings.warn(
+                    f"classes with labels {empty} have no near-OOD pictures that were accepted and train without",
+                    ThesisWarning,
+                    stacklevel=2,
+                )
+            else:
                 raise ThesisError(
-                    f"classes with labels {empty} have no {kind} pictures: run notebook 04 for them first"
+                    f"classes with labels {empty} have no {kind} pictures: run notebook 04 for them first, or choose "
+                    "all"
                 )
 
     def compose(self, step: int) -> Batch:
         """The batch of `step`: (kind, picture) drawn class by class, without repeats where the class has enough."""
         random = numpy_generator(self.seed, "batch", step)
-        p = self.parameters
-        half = p.anchors_per_class // 2
-        counts = {Kind.REAL: p.anchors_per_class}
-        if Kind.ID in self.arm.kinds:
-            counts = {Kind.REAL: half, Kind.ID: half}
-        if Kind.NEAR_OOD in self.arm.kinds:
-            counts[Kind.NEAR_OOD] = p.near_ood_per_class
-        pictures, labels, near = [], [], []
-        for label in random.choice(self.classes, p.classes_per_batch, replace=False):
-            for kind, count in counts.items():
+        chosen: list[tuple[Kind, Role, int]] = []
+        for label in random.choice(self.classes, self.parameters.classes_per_batch, replace=False):
+            for kind, role, count in self.slots:
                 rows = self.rows[kind][label]
-                chosen = random.choice(rows, count, replace=count > len(rows))
-                pictures.append(self.pools[kind].pictures[chosen])
-                labels += [int(label)] * count
-                near += [kind is Kind.NEAR_OOD] * count
-        return Batch(torch.cat(pictures), torch.tensor(labels), torch.tensor(near))
+                if len(rows):
+                    drawn = random.choice(rows, count, replace=count > len(rows))
+                    chosen += [(kind, role, int(row)) for row in drawn]
+        real = self.pools[Kind.REAL]
+        masks = None
+        if real.masks is not None and all(kind is Kind.REAL for kind, _, _ in chosen):
+            masks = real.masks[[row for _, _, row in chosen]]
+        return Batch(
+            torch.stack([self.pools[kind].pictures[row] for kind, _, row in chosen]),
+            torch.stack([self.pools[kind].labels[row] for kind, _, row in chosen]),
+            torch.tensor([role == "near_ood" for _, role, _ in chosen]),
+            torch.tensor([role == "filler" for _, role, _ in chosen]),
+            self._second([row for _, _, row in chosen], random) if self.arm is Arm.SECOND_VIEW else None,
+            masks,
+        )
+
+    def _second(self, rows: list[int], random: np.random.Generator) -> torch.Tensor:
+        """For each real picture one of the synthetic ones made from it, or itself where there is none."""
+        real, made = self.pools[Kind.REAL], self.pools[Kind.ID]
+        if made.sources is None:
+            raise ThesisError("second views need synthetic pictures whose sources are known: run notebook 04 again")
+        sources, pictures = made.sources.numpy(), []
+        for row in rows:
+            mine = np.flatnonzero(sources == row)
+            pictures.append(made.pictures[random.choice(mine)] if len(mine) else real.pictures[row])
+        return torch.stack(pictures)

@@ -62,6 +62,7 @@ class Encoder(nn.Module):
 
     def __init__(self, parameters: EncoderParameters, mean: torch.Tensor, std: torch.Tensor) -> None:
         super().__init__()
+        self.settings = parameters
         if parameters.weights == "imagenet":
             mean, std = torch.tensor(IMAGENET)
         self.register_buffer("mean", mean.float().view(1, 3, 1, 1).clone())
@@ -155,9 +156,25 @@ class Classifier(nn.Module):
 
 
 def save_network(folder: Path, **modules: nn.Module) -> None:
-    """Write each module's state to `folder`/<name>.safetensors."""
+    """Write each module's state to `folder`/<name>.safetensors; an encoder's file says how it is built."""
     for name, module in modules.items():
-        save_tensors(folder / f"{name}.safetensors", module.state_dict())
+        settings = {"encoder": module.settings.model_dump(mode="json")} if isinstance(module, Encoder) else {}
+        save_tensors(folder / f"{name}.safetensors", module.state_dict(), **settings)
+
+
+def load_encoder(path: Path) -> Encoder:
+    """An encoder that `save_network` wrote, frozen, in evaluation mode.
+
+    Raises:
+        ThesisError: The file is missing or does not say how the encoder is built.
+    """
+    state, metadata = load_tensors(path)
+    if "encoder" not in metadata:
+        raise ThesisError(f"{path} is no encoder of this project: give an encoder.safetensors that notebook 05 wrote")
+    settings = EncoderParameters.model_validate(metadata["encoder"] | {"weights": None})
+    encoder = Encoder(settings, torch.zeros(3), torch.ones(3))
+    encoder.load_state_dict(state)
+    return encoder.eval().requires_grad_(False)
 
 
 def load_network(folder: Path, parameters: EncoderParameters, num_classes: int) -> tuple[Encoder, Classifier]:

@@ -8,18 +8,19 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from tqdm.auto import tqdm
 
-from thesis_lib.contrastive.batches import BatchComposer, Pool
+from thesis_lib.contrastive.batches import Batch, BatchComposer, Pool
 from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead
-from thesis_lib.contrastive.losses import SupConLoss
-from thesis_lib.contrastive.views import Views, to_unit_range
+from thesis_lib.contrastive.losses import ContrastiveLoss, build_loss
+from thesis_lib.contrastive.views import StrongViews, Views, paste_backgrounds, to_unit_range
 from thesis_lib.errors import ThesisWarning
 from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
 from thesis_lib.randomness import derive_seed
 from thesis_lib.storage import write_table
-from thesis_lib.tensors import load_checkpoint, save_checkpoint
+from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest
 
 
 class TwoStage(nn.Module):
@@ -54,7 +55,7 @@ def build_network(arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, 
         torch.manual_seed(derive_seed(seed, "encoder"))
         encoder = Encoder(parameters.encoder, unit.mean((0, 2, 3)), unit.std((0, 2, 3)).clamp_min(1e-3))
         head: nn.Module
-        if arm is Arm.CROSS_ENTROPY:
+        if arm.is_cross_entropy:
             head = Classifier(encoder.num_features, int(real.labels.max()) + 1)
         else:
             head = ProjectionHead(encoder.num_features, *parameters.encoder.projection)
@@ -84,7 +85,7 @@ def _optimizer(network: nn.Module, p: TrainingParameters) -> torch.optim.Optimiz
 
 
 def pretrain(
-    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path
+    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path, loss: ContrastiveLoss | None = None
 ) -> tuple[TwoStage, pd.DataFrame]:
     """Train one arm's network and return it as it is after the last step.
 
@@ -94,6 +95,7 @@ def pretrain(
         parameters: The experiment's; `training` and `encoder` are used.
         seed: The experiment's seed.
         folder: Where the checkpoint goes and is continued from.
+        loss: Takes the place of the contrastive loss that `training` names; for the audit of the published code.
 
     Returns:
         The network in evaluation mode, and a row a step: step, loss, excess (loss minus the value of a collapsed
@@ -103,13 +105,14 @@ def pretrain(
         ThesisError: The data has too few classes or lacks pictures of a kind.
     """
     p = parameters.training
+    AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
     accelerator = Accelerator(mixed_precision="no" if p.precision == "fp32" else p.precision)
     composer = BatchComposer(pools, arm, p, seed)
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
-    views = Views(parameters.encoder.size, p.views)
-    loss_function = SupConLoss(p.temperature, "all_classes" if p.objective == "simclr" else p.negatives)
-    checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed)
+    views = (StrongViews if arm is Arm.REAL_STRONG else Views)(parameters.encoder.size, p.views)
+    loss_function = build_loss(p) if loss is None else loss
+    checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed, pools)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
     history_path = folder / "history.parquet"
     history = pd.read_parquet(history_path).head(first).to_dict("records") if first and history_path.exists() else []
@@ -128,26 +131,28 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = composer.compose(step)
-        labels, near = batch.labels.to(accelerator.device), batch.is_near_ood.to(accelerator.device)
-        if p.objective == "simclr" and arm is not Arm.CROSS_ENTROPY:
+        labels, *roles = (x.to(accelerator.device) for x in (batch.labels, batch.is_near_ood, batch.is_filler))
+        if p.objective == "simclr" and not arm.is_cross_entropy:
             labels = torch.arange(len(labels), device=accelerator.device)
-        unit = to_unit_range(batch.pictures[rank::processes].to(accelerator.device), parameters.encoder.size)
-        drawn = views(unit, 2, derive_seed(seed, "views", step, rank))
+        drawn = _draw_views(
+            views, batch, slice(rank, None, processes), accelerator.device, arm,
+            parameters.encoder.size, derive_seed(seed, "views", step, rank),
+        )  # fmt: skip
         with accelerator.autocast():
             out = wrapped(drawn.flatten(0, 1).contiguous(memory_format=torch.channels_last)).unflatten(
                 0, drawn.shape[:2]
             )
         out = gather_views(out, accelerator)
-        if arm is Arm.CROSS_ENTROPY:
-            loss = nn.functional.cross_entropy(out.float().flatten(0, 1), labels.repeat_interleave(2))
+        if arm.is_cross_entropy:
+            objective = nn.functional.cross_entropy(out.float().flatten(0, 1), labels.repeat_interleave(2))
             collapsed = math.log(out.shape[-1])
         else:
-            loss = loss_function(out, labels, near)
-            collapsed = loss_function.collapse_value(labels, 2, near).item()
+            objective = loss_function(out, labels, *roles)
+            collapsed = loss_function.collapse_value(labels, 2, *roles).item()
         optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        accelerator.backward(objective)
         optimizer.step()
-        value = loss.item()
+        value = objective.item()
         history.append({"step": step, "loss": value, "excess": value - collapsed, "learning_rate": rate})
         if step % 10 == 0:
             bar.set_postfix(loss=f"{value:.3f}", excess=f"{value - collapsed:.3f}")
@@ -165,10 +170,29 @@ def pretrain(
     return network.eval(), curve
 
 
-def _what_it_depends_on(arm: Arm, parameters: Parameters, seed: int) -> dict[str, object]:
+def _draw_views(
+    views: Views, batch: Batch, mine: slice, device: torch.device, arm: Arm, size: int, seed: int
+) -> torch.Tensor:
+    """Two views of each of a process's pictures: (n, 2, 3, size, size) in [0, 1]."""
+    unit = to_unit_range(batch.pictures[mine].to(device), size)
+    if arm is Arm.REAL_STRONG and batch.masks is not None:
+        masks = batch.masks[mine].to(device)
+        if masks.shape[-1] != size:
+            masks = nn.functional.interpolate(masks[:, None].float(), (size, size))[:, 0] > 0.5
+        unit = paste_backgrounds(unit, masks, 0.5, derive_seed(seed, "backgrounds"))
+    if batch.second is None:
+        return views(unit, 2, seed)
+    second = to_unit_range(batch.second[mine].to(device), size)
+    return torch.cat([views(unit, 1, seed), views(second, 1, derive_seed(seed, "second"))], dim=1)
+
+
+def _what_it_depends_on(arm: Arm, parameters: Parameters, seed: int, pools: Mapping[Kind, Pool]) -> dict[str, object]:
     """What a checkpoint must agree with to be continued: everything but how often checkpoints are written."""
     training = parameters.training.model_dump(mode="json", exclude={"checkpoint_every"})
-    return {"arm": str(arm), "seed": seed, "training": training, "encoder": parameters.encoder.model_dump(mode="json")}
+    return {
+        "arm": str(arm), "seed": seed, "training": training, "encoder": parameters.encoder.model_dump(mode="json"),
+        "pictures": {str(kind): tensor_digest(pool.pictures, pool.labels) for kind, pool in pools.items()},
+    }  # fmt: skip
 
 
 def has_collapsed(history: pd.DataFrame, tolerance: float = 0.02) -> bool:

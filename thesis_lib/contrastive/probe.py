@@ -11,6 +11,8 @@ from thesis_lib.parameters import EncoderParameters, ProbeParameters, ViewParame
 from thesis_lib.randomness import derive_seed, torch_generator
 from thesis_lib.tensors import device_of
 
+OUTLIER_WEIGHT = 0.5
+
 
 @torch.no_grad()
 def extract_features(network: nn.Module, pictures: torch.Tensor, size: int) -> torch.Tensor:
@@ -22,7 +24,7 @@ def extract_features(network: nn.Module, pictures: torch.Tensor, size: int) -> t
 
 def train_probe(
     encoder: Encoder, pools: list[Pool], encoder_parameters: EncoderParameters, parameters: ProbeParameters,
-    views: ViewParameters, num_classes: int, seed: int,
+    views: ViewParameters, num_classes: int, seed: int, outliers: Pool | None = None,
 ) -> Classifier:  # fmt: skip
     """Train a linear classifier on cached features of augmented training pictures.
 
@@ -34,6 +36,8 @@ def train_probe(
         views: Jitter and rotation; the crop scale is the probe's own.
         num_classes: Number of classes.
         seed: The experiment's seed.
+        outliers: Pictures on which the classifier is to be undecided: outlier exposure (Hendrycks et al. 2019, arXiv
+            1812.04606), the mean cross entropy to the uniform distribution with weight 0.5.
 
     Returns:
         The classifier in evaluation mode, on the CPU.
@@ -43,11 +47,12 @@ def train_probe(
     encoder.eval()
     cached: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.no_grad():
-        for i, pool in enumerate(pools):
+        for i, pool in enumerate([*pools, *([outliers] if outliers else [])]):
             unit = to_unit_range(pool.pictures.to(device), encoder_parameters.size)
             seen = [draw(unit, 1, derive_seed(seed, "probe", i, v)).squeeze(1) for v in range(parameters.views)]
             features = torch.cat([encoder(chunk) for view in seen for chunk in view.split(256)])
             cached.append((features.float().cpu(), pool.labels.repeat(parameters.views)))
+    outside = cached.pop()[0] if outliers else None
     classifier = Classifier(encoder.num_features, num_classes)
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(seed, "probe"))
@@ -65,8 +70,12 @@ def train_probe(
         rows = [torch.randint(len(labels), (share,), generator=generator) for _, labels in cached]
         features = torch.cat([f[r] for (f, _), r in zip(cached, rows, strict=True)])
         labels = torch.cat([y[r] for (_, y), r in zip(cached, rows, strict=True)])
+        loss = F.cross_entropy(classifier(features), labels)
+        if outside is not None:
+            drawn = outside[torch.randint(len(outside), (parameters.batch,), generator=generator)]
+            loss = loss - OUTLIER_WEIGHT * classifier(drawn).log_softmax(1).mean()
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(classifier(features), labels).backward()
+        loss.backward()
         optimizer.step()
         schedule.step()
     return classifier.eval()

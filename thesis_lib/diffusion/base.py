@@ -94,6 +94,11 @@ class BaseModel:
         return torch.tensor(ids)
 
 
+def base_folder(base: str) -> Path:
+    """The folder that `model.base` names, whether it exists or not; a hub id is none."""
+    return BUNDLED if base == "bundled" else Path(base).expanduser()
+
+
 def load_base_model(parameters: ModelParameters) -> BaseModel:
     """Load and freeze a base model.
 
@@ -104,7 +109,7 @@ def load_base_model(parameters: ModelParameters) -> BaseModel:
         ThesisError: It is not a Stable Diffusion in diffusers' layout, or the size does not fit.
     """
     base = parameters.base
-    source = BUNDLED if base == "bundled" else Path(base).expanduser()
+    source = base_folder(base)
     location = str(source) if base == "bundled" or source.exists() else base
     if source.exists() and not (source / "model_index.json").is_file():
         raise ThesisError(

@@ -6,6 +6,7 @@ the work can be divided among machines that share a folder.
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,13 @@ from thesis_lib.diffusion.augmentation import Request, as_seen, augment, inserti
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import GenerationParameters, Kind
+from thesis_lib.parameters import GenerationParameters, SetParameters
 from thesis_lib.randomness import derive_seed, numpy_generator
 from thesis_lib.storage import atomic, write_table
 from thesis_lib.tensors import tensor_digest
 
 ROW = "thesis"
 """Name of the PNG text chunk that holds a picture's manifest row."""
-SYNTHETIC = (Kind.ID, Kind.NEAR_OOD)
 
 
 def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParameters, seed: int) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParame
     Raises:
         ThesisError: A class has no picture with a mask although the change is to be limited by it.
     """
-    needs_mask = any(p.of(kind).mask != "none" for kind in SYNTHETIC)
+    needs_mask = any(settings.mask != "none" for _, settings in p.sets.values())
     usable = shots[masks.flatten(1).any(1).numpy()] if needs_mask else shots
     without = sorted(set(shots["class_name"]) - set(usable["class_name"]))
     if without:
@@ -59,21 +59,26 @@ def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParame
     return shots.loc[np.concatenate(chosen)]
 
 
-def entry_points(base: BaseModel, p: GenerationParameters, kind: Kind) -> list[tuple[int, float]]:
-    """Timestep and strength at which the sources of a set enter the schedule; raises as `insertion_timestep` does."""
-    settings = p.of(kind)
-    return [insertion_timestep(base, p.steps, timestep=t) for t in settings.timesteps] + [
+def entry_points(base: BaseModel, p: GenerationParameters, settings: SetParameters) -> list[tuple[int, float]]:
+    """Timestep and strength at which the sources of a set enter the schedule; none yet where timesteps is `auto`.
+
+    Raises:
+        ThesisError: As `insertion_timestep` does.
+    """
+    given = [] if settings.timesteps == "auto" else settings.timesteps
+    return [insertion_timestep(base, p.steps, timestep=t) for t in given] + [
         insertion_timestep(base, p.steps, strength=s) for s in settings.strengths
     ]
 
 
 def work_list(
-    base: BaseModel, concepts: Concepts, sources: pd.DataFrame, p: GenerationParameters, seed: int
-) -> pd.DataFrame:
+    base: BaseModel, concepts: Concepts, sources: pd.DataFrame, p: GenerationParameters, seed: int,
+    tried: Mapping[int, int] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """One row a picture to make: the manifest's columns and `source`, the row of the source in `sources`' index.
 
     Timestep, guidance scale and prompt are drawn for each picture from the set's lists; the draw depends on the
-    seed, the set and the source alone.
+    seed, the set, the source and, for timesteps that are tried out, the timestep alone: a longer list holds a shorter.
 
     Args:
         base: The base model.
@@ -81,44 +86,50 @@ def work_list(
         sources: Source rows of the image table.
         p: The sets.
         seed: The experiment's seed.
+        tried: For `near_ood.timesteps: auto`: timestep -> pictures a source.
 
     Raises:
         ThesisError: A strength or timestep that runs no step, or a class without a concept.
     """
-    entries = {kind: entry_points(base, p, kind) for kind in SYNTHETIC}
     digests = {name: concepts.digest(name) for name in sources["class_name"].unique()}
     rows: list[dict[str, Any]] = []
-    for kind, (index, source) in itertools.product(SYNTHETIC, sources.iterrows()):
-        settings = p.of(kind)
-        for number in range(p.per_source):
-            key = (str(kind), source["source_id"], number)
-            random = numpy_generator(seed, "draw", *key)
-            timestep, strength = entries[kind][random.integers(len(entries[kind]))]
-            template = settings.prompts[random.integers(len(settings.prompts))]
-            rows.append(
-                {
-                    "path": f"{kind}/{source['label']:03d}_{index:05d}_{number:02d}.png",
-                    "source_path": source["path"],
-                    "source_id": source["source_id"],
-                    "class_name": source["class_name"],
-                    "label": int(source["label"]),
-                    "kind": str(kind),
-                    "strength": strength,
-                    "timestep": timestep,
-                    "snr": base.signal_to_noise(timestep),
-                    "guidance_scale": float(settings.guidance_scales[random.integers(len(settings.guidance_scales))]),
-                    "prompt": concepts.prompt(template, source["class_name"]),
-                    "seed": derive_seed(seed, "picture", *key),
-                    "model": f"{base.name} {base.digest}",
-                    "concept": digests[source["class_name"]],
-                    "steps": p.steps,
-                    "scheduler": type(base.scheduler).__name__,
-                    "mask": settings.mask,
-                    "through_vae": base.through_vae,
-                    "size": base.size,
-                    "source": int(index),
-                }
-            )
+    for name, (kind, settings) in p.sets.items():
+        parts = [("", entry_points(base, p, settings), p.per_source)]
+        if settings.timesteps == "auto":
+            entries = {t: insertion_timestep(base, p.steps, timestep=t) for t in tried or {}}
+            parts = [(f"t{entry[0]:03d}_", [entry], (tried or {})[t]) for t, entry in entries.items()]
+        for (tag, entry_list, count), (index, source) in itertools.product(parts, sources.iterrows()):
+            for number in range(count):
+                key = (name, source["source_id"], f"{tag}{number}" if tag else number)
+                random = numpy_generator(seed, "draw", *key)
+                timestep, strength = entry_list[random.integers(len(entry_list))]
+                template = settings.prompts[random.integers(len(settings.prompts))]
+                rows.append(
+                    {
+                        "path": f"{name}/{source['label']:03d}_{index:05d}_{tag}{number:02d}.png",
+                        "source_path": source["path"],
+                        "source_id": source["source_id"],
+                        "class_name": source["class_name"],
+                        "label": int(source["label"]),
+                        "kind": str(kind),
+                        "strength": strength,
+                        "timestep": timestep,
+                        "snr": base.signal_to_noise(timestep),
+                        "guidance_scale": float(
+                            settings.guidance_scales[random.integers(len(settings.guidance_scales))]
+                        ),
+                        "prompt": concepts.prompt(template, source["class_name"]),
+                        "seed": derive_seed(seed, "picture", *key),
+                        "model": f"{base.name} {base.digest}",
+                        "concept": digests[source["class_name"]],
+                        "steps": p.steps,
+                        "scheduler": type(base.scheduler).__name__,
+                        "mask": settings.mask,
+                        "through_vae": base.through_vae,
+                        "size": base.size,
+                        "source": int(index),
+                    }
+                )
     return pd.DataFrame(rows)
 
 

@@ -260,8 +260,9 @@ def evaluate_arm(
         ``top1``: split -> share; ``classification``: split -> `classification_metrics`; ``auroc`` (ID = test) and
         ``auroc_field`` (ID = field): set -> detector -> part-averaged AUROC over the OOD parts of split test; ``ood``:
         ID split -> set -> detector -> `ood_metrics`; ``ood_valid``: the same of ID valid against the OOD parts of split
-        valid, set -> detector -> ...; ``thesis_confidence``: ID split -> set -> mean confidence. What the data lack,
-        a split, a set, is absent. All values are plain numbers, ready for JSON.
+        valid, set -> detector -> ...; ``thesis_confidence``: ID split -> set -> mean confidence; ``clusters``: split ->
+        capture group -> [pictures named right, pictures]. What the data lack, a split, a set, is absent.
+        All values are plain numbers, ready for JSON.
 
     Raises:
         ThesisError: A feature is not finite, or k is larger than the bank.
@@ -284,6 +285,7 @@ def evaluate_arm(
             if sets
         },
     }
+    result["clusters"] = {split: _by_group(features, split, images) for split in result["top1"]}
     for key, split in (("auroc", "test"), ("auroc_field", "field")):
         if tested[split]:
             result[key] = {
@@ -292,6 +294,14 @@ def evaluate_arm(
             }
     validated = _against(table, "valid", "valid")
     return result | ({"ood_valid": validated} if validated else {})
+
+
+def _by_group(features: Mapping[str, Tensor], split: str, images: pd.DataFrame) -> dict[str, list[int]]:
+    """Capture group -> how many of its pictures are named right, and how many there are."""
+    right = (features[f"{split}_logits"].argmax(1) == _labels(features, split, images)).numpy()
+    groups = images.loc[features[f"{split}_rows"].numpy(), "capture_group"].to_numpy()
+    counts = pd.DataFrame({"right": right, "group": groups}).groupby("group")["right"].agg(["sum", "size"])
+    return {str(group): [int(row["sum"]), int(row["size"])] for group, row in counts.iterrows()}
 
 
 def _against(

@@ -13,7 +13,6 @@ from PIL import Image
 from thesis_lib.diffusion.augmentation import schedule
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.words import word
-from thesis_lib.parameters import Kind
 from thesis_lib.widgets.grid import PictureGrid, Position, entries
 
 SIDE = 256
@@ -59,7 +58,7 @@ class AugmentationExplorer(widgets.VBox):
         self.grid = grid
         axes = grid.axes
         self._schedule = sorted(schedule(grid.base, grid.p.steps))
-        first = entries(grid.base, grid.p, Kind.ID)[0]
+        first = entries(grid.base, grid.p, "id")[0]
         start = grid.default(0, min(axes.timesteps, key=lambda timestep: abs(timestep - first)))
         self.class_name = _control(widgets.Dropdown, "class", "Class", options=grid.classes)
         self.source = _control(widgets.IntSlider, "source", "Source picture", min=1)

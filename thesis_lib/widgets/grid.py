@@ -21,9 +21,9 @@ from thesis_lib.datasets.crops import PreparedSet
 from thesis_lib.diffusion.augmentation import Request, as_seen, augment, insertion_timestep, region_masks, schedule
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
-from thesis_lib.diffusion.generation import SYNTHETIC, choose_sources, entry_points
+from thesis_lib.diffusion.generation import choose_sources, entry_points
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import GenerationParameters, Kind
+from thesis_lib.parameters import GenerationParameters
 from thesis_lib.randomness import derive_seed
 from thesis_lib.tensors import load_tensors, save_tensors, tensor_digest
 
@@ -38,6 +38,10 @@ MORE_PROMPTS = ("a photo of a dirty {}", "a photo of a clean {}", "a dark photo 
 """Shown where the parameters name fewer than three prompts; their words are those of the inversion's templates."""
 VERSION = 1
 """Part of every picture's digest: raise it when pictures come out differently."""
+
+
+SETS = ("id", "near_ood")
+"""The sets whose timesteps are marked."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ class Axes:
     regions: list[str]
 
 
-def entries(base: BaseModel, p: GenerationParameters, kind: Kind) -> list[int]:
-    """The timesteps at which the sources of a set enter the schedule, ascending."""
-    return sorted({timestep for timestep, _ in entry_points(base, p, kind)})
+def entries(base: BaseModel, p: GenerationParameters, name: str) -> list[int]:
+    """The timesteps at which the sources of the set `name` enter the schedule, ascending."""
+    return sorted({timestep for timestep, _ in entry_points(base, p, p.sets[name][1])})
 
 
 def spread_timesteps(base: BaseModel, p: GenerationParameters) -> list[int]:
@@ -82,8 +86,8 @@ def spread_timesteps(base: BaseModel, p: GenerationParameters) -> list[int]:
     Raises:
         ThesisError: A set's strength or timestep runs no step.
     """
-    chosen = [t for kind in SYNTHETIC for t in entries(base, p, kind)]
-    between = (max(entries(base, p, Kind.ID)) + min(entries(base, p, Kind.NEAR_OOD))) // 2
+    chosen = [t for name in SETS for t in entries(base, p, name)]
+    between = (max(entries(base, p, "id")) + min(entries(base, p, "near_ood"))) // 2
     earliest = schedule(base, p.steps)[-1]
     others = [max(earliest, min(chosen) // 3), between, max(chosen) + (999 - max(chosen)) // 3]
     return sorted({*chosen, *(insertion_timestep(base, p.steps, timestep=t)[0] for t in others)})
@@ -180,7 +184,7 @@ class PictureGrid:
         for timestep in self.axes.timesteps:
             _, strength = insertion_timestep(self.base, self.p.steps, timestep=timestep)
             snr = self.base.signal_to_noise(timestep)
-            sets = [str(kind) for kind in SYNTHETIC if timestep in entries(self.base, self.p, kind)]
+            sets = [name for name in SETS if timestep in entries(self.base, self.p, name)]
             rows.append(
                 {"timestep": timestep, "strength": strength, "steps": round(strength * self.p.steps), "snr": snr,
                  "snr_db": 10 * float(np.log10(snr)), "set": " ".join(sets)}

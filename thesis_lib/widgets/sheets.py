@@ -8,10 +8,9 @@ import torch
 from matplotlib.figure import Figure
 
 from thesis_lib.diffusion.augmentation import insertion_timestep
-from thesis_lib.diffusion.generation import SYNTHETIC
 from thesis_lib.figures.galleries import contact_sheet, source_sheet, with_mask
 from thesis_lib.figures.words import number, word
-from thesis_lib.widgets.grid import PictureGrid, Position, entries
+from thesis_lib.widgets.grid import SETS, PictureGrid, Position, entries
 
 
 def timestep_sheet(grid: PictureGrid, language: str = "en", classes: int = 5) -> Figure:
@@ -77,7 +76,7 @@ def _setting_sheet(
 
 
 def _timestep_label(grid: PictureGrid, timestep: int, language: str, with_strength: bool = False) -> str:
-    sets = [word(kind, language) for kind in SYNTHETIC if timestep in entries(grid.base, grid.p, kind)]
+    sets = [word(name, language) for name in SETS if timestep in entries(grid.base, grid.p, name)]
     label = f"t = {timestep}"
     if with_strength:
         strength = insertion_timestep(grid.base, grid.p.steps, timestep=timestep)[1]

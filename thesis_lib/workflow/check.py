@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import Kind, Parameters, read_parameters
+from thesis_lib.parameters import Parameters, read_parameters
 from thesis_lib.workflow.project import resolve_paths
 from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
 
@@ -43,11 +43,11 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
     weights = parameters.encoder.weights
     if weights not in (None, "imagenet") and not Path(weights).is_file():
         found.append(f"encoder.weights: {weights} is no file: give imagenet, a safetensors file, or leave it out")
-    for kind in (Kind.ID, Kind.NEAR_OOD):
-        for strength in parameters.generation.of(kind).strengths:
+    for name, (_, settings) in parameters.generation.sets.items():
+        for strength in settings.strengths:
             if int(strength * parameters.generation.steps) < 1:
                 found.append(
-                    f"generation.{kind}.strengths: {strength} of {parameters.generation.steps} steps is 0 steps, the "
+                    f"generation.{name}.strengths: {strength} of {parameters.generation.steps} steps is 0 steps, the "
                     "pictures would come back unchanged: raise it or generation.steps"
                 )
     classes = 0
@@ -98,7 +98,7 @@ def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int 
             continue
         lines.append(f"{count}   {_minutes(seconds)}")
         total += seconds
-    pictures = classes * asked.generation.sources * asked.generation.per_source * 2 * len(asked.seeds)
+    pictures = sum(count for count, _ in _pictures(asked, classes)) * len(asked.seeds)
     head = f"{len(todo)} of {len(all_jobs(asked))} jobs would run, {pictures} synthetic pictures in all"
     return [head, *lines, f"what is known together: about {_minutes(total)} on {cores} cores"]
 
@@ -106,17 +106,12 @@ def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int 
 def work(stage: str, parameters: Parameters, classes: int) -> float:
     """How much a job of a stage has to do, in units whose cost hardly depends on the parameters."""
     latents = (parameters.model.size / 64) ** 2
-    generation, training = parameters.generation, parameters.training
-    pictures = classes * generation.sources * generation.per_source
+    training = parameters.training
     match stage:
         case "inversion":
             return parameters.inversion.steps * parameters.inversion.batch * latents
         case "generation":
-            steps = 0.0
-            for kind in (Kind.ID, Kind.NEAR_OOD):
-                at = generation.of(kind)
-                steps += statistics.mean([*(t / 1000 for t in at.timesteps), *at.strengths]) * generation.steps
-            return pictures * steps * latents
+            return sum(count * steps for count, steps in _pictures(parameters, classes)) * latents
         case "training":
             views = training.classes_per_batch * (2 * training.anchors_per_class + training.near_ood_per_class)
             return training.steps * views * (parameters.encoder.size / 64) ** 2 * (parameters.encoder.width / 16) ** 2
@@ -125,6 +120,21 @@ def work(stage: str, parameters: Parameters, classes: int) -> float:
         case "data" | "analysis":
             return 100.0 * classes
     return 0.0
+
+
+def _pictures(parameters: Parameters, classes: int) -> list[tuple[int, float]]:
+    """For each part of the synthetic sets how many pictures are made and how many steps each takes."""
+    p, tried, sources = parameters.generation, parameters.hardness, classes * parameters.generation.sources
+    parts = []
+    for _, settings in p.sets.values():
+        if settings.timesteps == "auto":
+            parts += [(sources * tried.per_source, t / 1000 * p.steps) for t in tried.candidates]
+            further, mean = max(0, p.per_source - tried.per_source), statistics.mean(tried.candidates)
+            parts.append((sources * further, mean / 1000 * p.steps))
+        else:
+            mean = statistics.mean([*settings.timesteps, *(1000 * s for s in settings.strengths)])
+            parts.append((sources * p.per_source, mean / 1000 * p.steps))
+    return parts
 
 
 def _measured_rate(stage: str, asked: Parameters, runs: Path, classes: int) -> float | None:

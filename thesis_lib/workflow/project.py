@@ -47,4 +47,7 @@ def resolve_paths(parameters: Parameters, root: Path) -> Parameters:
         model = model.model_copy(update={"base": base})
     if encoder.weights != "imagenet":
         encoder = encoder.model_copy(update={"weights": absolute(encoder.weights)})
-    return parameters.model_copy(update={"data": data, "model": model, "encoder": encoder})
+    hardness = parameters.hardness
+    if hardness.encoder != "base":
+        hardness = hardness.model_copy(update={"encoder": absolute(hardness.encoder)})
+    return parameters.model_copy(update={"data": data, "model": model, "encoder": encoder, "hardness": hardness})

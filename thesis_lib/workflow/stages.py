@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Arm, Kind, Parameters
+from thesis_lib.parameters import HARDNESS_ENCODER, Parameters
 from thesis_lib.workflow.project import resolve_paths
 
 STAMP = "stage.json"
@@ -50,7 +50,7 @@ class Stage:
         return [name for name in ("seed", "arm") if f"{{{name}}}" in self.folder]
 
 
-_DIFFUSION = "data model inversion generation language"
+_DIFFUSION = "data model inversion generation hardness language"
 STAGES = (
     Stage("data", "01_data_exploration.ipynb", "data", "image table", "data model language"),
     Stage(
@@ -66,12 +66,12 @@ STAGES = (
     ),
     Stage(
         "training", "05_contrastive_training.ipynb", "seed{seed}/{arm}", "trained encoder",
-        "data model encoder training probe evaluation.odin_temperature evaluation.odin_epsilon language",
+        "data model hardness encoder training probe evaluation.odin_temperature evaluation.odin_epsilon language",
         threads=1, gpu=True, minutes=720,
     ),
     Stage(
         "analysis", "06_embedding_analysis.ipynb", "seed{seed}/analysis", "analysis",
-        "arms data model evaluation language",
+        "data model evaluation language",
     ),
     Stage(
         "report", "07_experiment_report.ipynb", ".", "report", " ".join(Parameters.model_fields),
@@ -136,8 +136,9 @@ def all_jobs(parameters: Parameters, until: str | None = None) -> list[Job]:
     jobs: list[Job] = []
     for stage in STAGES:
         seeds = parameters.seeds if "seed" in stage.wildcards else [None]
-        arms = parameters.arms if "arm" in stage.wildcards else [None]
-        jobs += [make_job(stage.name, seed, arm) for seed in seeds for arm in arms]
+        for seed in seeds:
+            arms = parameters.arms_of(seed) if seed is not None and "arm" in stage.wildcards else [None]
+            jobs += [make_job(stage.name, seed, arm) for arm in arms]
     last = make_job(until or STAGES[-1].name, 0, "").stage
     wanted = {job for job in jobs if job.stage == last}
     for job in reversed(jobs):
@@ -155,12 +156,12 @@ def job_inputs(job: Job, parameters: Parameters) -> list[Job]:
             return [make_job("inversion", parameters.seeds[0])]
         case "generation":
             return [make_job("inversion", job.seed)]
-        case "training" if set(Arm(str(job.arm)).kinds) == {Kind.REAL}:
+        case "training" if not parameters.of_arm(str(job.arm))[0].needs_generation:
             return [make_job("data")]
         case "training":
             return [make_job("data"), make_job("generation", job.seed)]
         case "analysis":
-            return [make_job("training", job.seed, arm) for arm in parameters.arms]
+            return [make_job("training", job.seed, arm) for arm in parameters.arms_of(int(str(job.seed)))]
         case "report":
             return [make_job("inspection"), *(make_job("analysis", seed) for seed in parameters.seeds)]
     return []
@@ -211,11 +212,12 @@ def why(job: Job, parameters: Parameters, root: Path, run: Path) -> str:
 
 def made_of(job: Job, parameters: Parameters, root: Path, run: Path) -> dict[str, Any]:
     """What the job's outputs would be made of now, JSON-encodable; arguments as for `plan`."""
-    values = parameters.model_dump(mode="json")
-    names = job.stage.reads.split()
+    arm, own = parameters.of_arm(job.arm) if job.arm else (None, parameters)
+    values, names = own.model_dump(mode="json"), job.stage.reads.split()
+    read = {name: functools.reduce(lambda at, key: at[key], name.split("."), values) for name in names}
     return {
         "notebook": cells_digest(root / "notebooks" / job.stage.notebook),
-        "parameters": {name: functools.reduce(lambda at, key: at[key], name.split("."), values) for name in names},
+        "parameters": read | ({"arm": str(arm)} if arm else {}),
         "outside": _outside(job.stage.name, parameters, root),
         "inputs": {at.stamp: read_stamp(run / at.stamp).get("key") for at in job_inputs(job, parameters)},
     }
@@ -269,8 +271,12 @@ def _differences(was: Any, now: Any, prefix: str = "") -> list[str]:
 def _outside(stage: str, parameters: Parameters, root: Path) -> str:
     """A fingerprint of the files a stage reads that no other stage writes; bundled ones are part of the package."""
     at, package = resolve_paths(parameters, root), Path(__file__).parents[1]
-    if stage in ("data", "inversion"):
-        model = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
+    if stage in ("data", "inversion", "generation"):
+        prints = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
+        model = [line for line in prints if HARDNESS_ENCODER not in line]
+        if stage == "generation":  # the model itself came with the concepts
+            own = [] if at.hardness.encoder == "base" else _prints(at.hardness.encoder)
+            return digest([line for line in prints if line not in model] + own) if at.needs_hardness else ""
         if stage == "inversion":
             return digest(model)
         return digest([_prints(at.data.root or str(package / "datasets")), _prints(at.data.folder.ood_far), model])

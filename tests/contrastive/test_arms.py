@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from thesis_lib.contrastive.arms import build_pools, choose_id, choose_near_ood
+from thesis_lib.datasets import PreparedSet
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Arm, Kind, Parameters
+
+
+def settings(**training):
+    return Parameters(name="toy").model_copy(
+        update={"training": Parameters(name="toy").training.model_copy(update=training)}
+    )
+
+
+@pytest.fixture
+def manifest():
+    """Two classes; of each eight ID pictures, half of them backgrounds, and ten near-OOD ones at two timesteps."""
+    rows = []
+    for label in (0, 1):
+        for i in range(8):
+            rows.append(
+                dict(
+                    kind="id",
+                    label=label,
+                    mask=("object", "background")[i % 2],
+                    timestep=201,
+                    p_own=0.1 * i,
+                    nearest=label,
+                    p_max=0.9,
+                    percentile=5.0,
+                    confidence=i,
+                    generative=-i,
+                )
+            )
+        for i in range(10):
+            accepted = i < 3 and label == 0
+            rows.append(
+                dict(
+                    kind="near_ood",
+                    label=label,
+                    mask="object",
+                    timestep=(651, 801)[i >= 6],
+                    p_own=0.01,
+                    nearest=label,
+                    p_max=0.1 if accepted else 0.5,
+                    percentile=5.0,
+                    confidence=0,
+                    generative=0,
+                )
+            )
+    table = pd.DataFrame(rows)
+    table["d_own"] = 1.0
+    table["timestep_chosen"] = (table["kind"] == "near_ood") & (table["timestep"] == 651)
+    return table
+
+
+def test_id_pictures_are_chosen_by_mask_band_or_the_surer_half(manifest):
+    def chosen(choice):
+        return manifest.iloc[choose_id(manifest, settings(id_choice=choice))]
+
+    assert len(chosen("all")) == 16
+    assert set(chosen("background")["mask"]) == {"background"} and len(chosen("object")) == 8
+    assert (chosen("band")["p_own"] >= 0.2).all() and len(chosen("band")) == 12
+    assert sorted(chosen("confidence")["confidence"].unique()) == [4, 5, 6, 7]
+    assert sorted(chosen("generative")["generative"].unique()) == [-3, -2, -1, 0]
+    assert chosen("generative").groupby(["label", "mask"]).size().tolist() == [2, 2, 2, 2]
+
+
+def test_random_acceptance_takes_as_many_of_each_class_at_the_same_timestep(manifest):
+    accepted = manifest.iloc[choose_near_ood(manifest, settings(near_ood_choice="hardness"), 0)]
+    random = manifest.iloc[choose_near_ood(manifest, settings(near_ood_choice="random"), 0)]
+    assert accepted["label"].tolist() == random["label"].tolist() == [0, 0, 0]
+    assert set(random["timestep"]) == {651} and (accepted["p_max"] <= 0.2).all()
+    others = [tuple(choose_near_ood(manifest, settings(near_ood_choice="random"), seed)) for seed in range(5)]
+    assert len(set(others)) > 1
+    assert len(choose_near_ood(manifest, settings(near_ood_choice=801), 0)) == 8
+    assert len(choose_near_ood(manifest, settings(near_ood_choice="all"), 0)) == 20
+
+
+def test_choosing_needs_scores(manifest):
+    for training in ({"near_ood_choice": "hardness"}, {"id_choice": "confidence"}):
+        with pytest.raises(ThesisError, match="no hardness scores"):
+            choose = choose_id if "id_choice" in training else lambda m, p: choose_near_ood(m, p, 0)
+            choose(manifest.drop(columns="d_own"), settings(**training))
+
+
+def test_oracle_arms_read_the_data_set_and_need_it(tmp_path):
+    def prepared(kinds, value):
+        table = pd.DataFrame(
+            {
+                "label": [0, 1] * len(kinds),
+                "kind": np.repeat(kinds, 2),
+                "source_id": range(2 * len(kinds)),
+                "class_name": ["a", "b"] * len(kinds),
+            }
+        )
+        pictures = torch.full((len(table), 3, 8, 8), value, dtype=torch.uint8)
+        return PreparedSet(table, pictures, torch.ones(len(table), 8, 8, dtype=torch.bool))
+
+    shots, oracle = prepared(["real"], 1), prepared(["id", "near_ood"], 2)
+    pools = build_pools(Arm.ORACLE_NEAROOD, settings(), 0, shots, tmp_path, oracle)
+    assert {kind: len(pool.labels) for kind, pool in pools.items()} == dict.fromkeys(Kind, 2)
+    assert list(build_pools(Arm.REAL_STRONG, settings(), 0, shots, tmp_path, None)) == [Kind.REAL]
+    with pytest.raises(ThesisError, match="no oracle pictures: take oracle_id out"):
+        build_pools(Arm.ORACLE_ID, settings(), 0, shots, tmp_path, None)
