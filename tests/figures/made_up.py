@@ -53,10 +53,4 @@ def evaluated(arm: str, seed: int) -> dict[str, Any]:
     reach = torch.tensor([distance if group == "near" else 3.0 for group, _ in parts])[:, None]
     places = torch.randn(len(PARTS), DIM, generator=shared).repeat_interleave(6, 0)
     add("ood", centres[0] + reach * places + 0.7 * points(len(parts)), 0)
-    values = evaluate_arm(features, images, ood, EvaluationParameters(knn=3))
-    values["clusters"] = {}
-    for split in values["top1"]:
-        right = features[f"{split}_logits"].argmax(1).numpy() == labels.numpy()
-        by_group = pd.Series(right).groupby(images.loc[images["split"] == split, "capture_group"].to_numpy())
-        values["clusters"][split] = {group: [int(hits.sum()), len(hits)] for group, hits in by_group}
-    return values
+    return evaluate_arm(features, images, ood, EvaluationParameters(knn=3))

@@ -20,7 +20,7 @@ from thesis_lib.figures.tables import (
     references,
     summary,
     tidy_metrics,
-    write_csv,
+    write_table,
 )
 
 
@@ -126,7 +126,7 @@ def test_latex_and_csv(table: pd.DataFrame, tmp_path: Path) -> None:
     sentences = pd.DataFrame({"a": ["x" * 31], "b": ["\u22121 < 2"], "c": ["y " * 20]})
     assert "{p{3.3cm}rp{3.3cm}}" in latex(sentences, "", "")
     assert "$-$1 $<$ 2" in latex(sentences, "", "")
-    write_csv(tmp_path / "t.csv", table)
+    write_table(tmp_path / "t.csv", table)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), table)
     kept = keep_table(tmp_path, "arms", comparison_text(table, ["real"]))
     assert kept.shape == (3, 3)

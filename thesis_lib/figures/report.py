@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from thesis_lib.figures.words import word
 from thesis_lib.parameters import Parameters, dump_parameters
 from thesis_lib.storage import read_json, write_text
 
+AUDIT = "What proven defects of the published code do to the accuracies and to the differences of the arms."
 LOSSLESS_UP_TO = 150_000  # bytes; larger pictures, sheets of photographs, are stored with loss
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fdfdfc; --faint: #5c5c5c; --line: #d8d8d4; }
@@ -30,8 +32,8 @@ figcaption, caption { color: var(--faint); font-size: .875rem; text-align: left;
 .table { overflow-x: auto; margin: 1.5rem 0; } table { border-collapse: collapse; font-size: .875rem;
   font-variant-numeric: tabular-nums; border-top: 1.5px solid; border-bottom: 1.5px solid; min-width: 60%; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; vertical-align: bottom; }
-td { border-top: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
+td { white-space: nowrap; border-top: 1px solid var(--line); }
+th:first-child, td:first-child, td.long { text-align: left; } td.long { white-space: normal; min-width: 11rem; }
 """
 
 
@@ -92,9 +94,9 @@ def _section(name: str, section: Section) -> str:
 
 
 def _table(table: pd.DataFrame, caption: str) -> str:
-    # Names and numbers keep to one line, sentences do not.
-    table = table.map(lambda cell: cell.replace(" ", "\u00a0") if isinstance(cell, str) and len(cell) < 30 else cell)
-    cells = table.to_html(index=False, border=0, justify="unset", na_rep="–", float_format=lambda x: f"{x:.3g}")  # noqa: RUF001
+    with pd.option_context("display.max_colwidth", None):  # pandas cuts sentences at 50 characters
+        cells = table.to_html(index=False, border=0, justify="unset", na_rep="–", float_format=lambda x: f"{x:.3g}")  # noqa: RUF001
+    cells = re.sub(r"<td>([^<]{30,})</td>", r'<td class="long">\1</td>', cells)
     head, rest = cells.split("\n", 1)
     return f'<div class="table">{head}<caption>{html.escape(caption)}</caption>\n{rest}</div>'
 
@@ -142,8 +144,12 @@ def report_sections(
     )
     if not list(analysis.glob("confusion_field_*.png")):
         missing.append("Absent: changed conditions, the data set has no field pictures.")
-    audit = run / "audit" / "table.csv"
-    audited = pd.read_csv(audit) if audit.exists() else pd.DataFrame()
+    audits = [
+        (pd.read_csv(path), caption)
+        for name, caption in (("audit", "Accuracies by erratum"), ("differences", "Differences of arms by erratum"))
+        if (path := run / "audit" / f"{name}.csv").exists()
+    ]
+    moved = [(run / "audit" / "shifts.png", "How far each erratum moves the differences of the arms")]
     stamp = read_json(analysis / "stage.json", "run notebook 06 first")
     versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
 
@@ -212,11 +218,7 @@ def report_sections(
                 *((analysis / f"roc_near_{arm}.png", f"ROC of {word(arm)} against near-OOD") for arm in arms),
             ),
         ),
-        *(
-            [Section("Audit", "What defects of the published code do to the result.", tables=[(audited, "Audit")])]
-            if len(audited)
-            else []
-        ),
+        *([Section("Reproduction audit", AUDIT, figures(*moved), audits)] if audits else []),
         Section(
             "Provenance",
             f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, "

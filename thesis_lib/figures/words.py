@@ -53,6 +53,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "odin": ("ODIN", "ODIN"),
     "size": ("size alone", "nur Größe"),
     "silhouette": ("silhouette alone", "nur Silhouette"),
+    # measures
+    "top1": ("top-1 accuracy", "Top-1-Genauigkeit"),
+    "auroc": ("AUROC", "AUROC"),
     # metrics of the comparison, all in percent
     "top1/test": ("Top-1 test", "Top-1 Test"),
     "top1/field": ("Top-1 field", "Top-1 Feld"),
@@ -138,6 +141,19 @@ def word(key: str, language: str = "en") -> str:
     if cell := re.fullmatch(r"t(\d+)_dose(\d+)", key):
         return f"t = {cell[1]}, {'Dosis' if language == 'de' else 'dose'} {cell[2]}"
     return key.replace("_", " ")
+
+
+def metric_label(metric: str, language: str = "en") -> str:
+    """The words for a metric's path such as ``auroc/near/knn``, with the unit."""
+    head, *rest = metric.split("/")
+    unit = " in %" if metric_scale(metric) == 100 else ""
+    label = ", ".join([word(head, language) + unit, *(word(part, language) for part in rest)])
+    return label[0].upper() + label[1:]
+
+
+def metric_scale(metric: str) -> int:
+    """100 for accuracies, which `metric_label` labels in percent, else 1."""
+    return 100 if metric.startswith("top1/") else 1
 
 
 def metric_title(metric: str, language: str = "en") -> str:
