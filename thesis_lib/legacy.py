@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from thesis_lib.contrastive.arms import build_pools
 from thesis_lib.contrastive.batches import Pool
+from thesis_lib.contrastive.losses import SupConLoss
 from thesis_lib.contrastive.pretraining import TwoStage, build_network, pretrain
 from thesis_lib.contrastive.probe import train_probe
 from thesis_lib.datasets import PreparedData, PreparedSet
@@ -41,7 +42,7 @@ CONCERNED = {erratum: COMPARED[first:] for erratum, first in enumerate((0, 1, 2,
 class every other anchor has a positive."""
 
 
-class LegacyLoss(nn.Module):
+class LegacyLoss(SupConLoss):
     """The supervised contrastive loss with any of errata 2 to 5; without, it is `SupConLoss` with own_class negatives.
 
     Args:
@@ -50,12 +51,15 @@ class LegacyLoss(nn.Module):
     """
 
     def __init__(self, temperature: float = 0.07, errata: Collection[int] = ()) -> None:
-        super().__init__()
-        self.temperature, self.errata = temperature, frozenset(errata)
+        super().__init__(temperature, "own_class")
+        self.errata = frozenset(errata)
 
-    def forward(self, features: Tensor, labels: Tensor, is_near_ood: Tensor) -> Tensor:
-        """A scalar; arguments as for `SupConLoss`: (batch, views, dim), (batch,), (batch,) bool."""
+    def forward(
+        self, features: Tensor, labels: Tensor, is_near_ood: Tensor | None = None, is_filler: Tensor | None = None
+    ) -> Tensor:
+        """A scalar; arguments as for `SupConLoss`, the audit's arms have no fillers."""
         batch, views, _ = features.shape
+        is_near_ood = torch.zeros_like(labels, dtype=torch.bool) if is_near_ood is None else is_near_ood
         if 5 in self.errata:  # a near-OOD picture's label is minus its class, and -0 is 0
             is_near_ood = is_near_ood & (labels != 0)
         near, label = is_near_ood.repeat_interleave(views), labels.repeat_interleave(views)
@@ -81,10 +85,6 @@ class LegacyLoss(nn.Module):
         positive = positive[anchors]
         losses = -(log_probability * positive).sum(1) / positive.sum(1)
         return losses.sum() / len(anchors) if 4 in self.errata else losses.mean()
-
-    def collapse_value(self, labels: Tensor, views: int, is_near_ood: Tensor) -> Tensor:
-        """The loss of a network that maps everything to one point; arguments as for `SupConLoss`."""
-        return self(torch.ones(len(labels), views, 1, device=labels.device), labels, is_near_ood)
 
 
 def near_ood_gradient(errata: Collection[int], made_from: int) -> float:
@@ -127,7 +127,8 @@ class Bench:
     def training(self, erratum: int, arm: Arm) -> tuple[dict[Kind, Pool], Parameters, Path]:
         """Pictures, parameters and folder of a training; other pictures or parameters have another folder."""
         synthetic = self.made(erratum) if erratum in (6, 7) else self.synthetic
-        pools = build_pools(arm, self.data.images.select(self.rows), synthetic)
+        shots = self.data.images.select(self.rows)
+        pools = build_pools(arm, self.parameters, self.seed, shots, synthetic, None)
         pools = shuffled_labels(pools, self.seed) if erratum == 1 else pools
         steps = round(self.parameters.training.steps * (STEPS[arm] / STEPS[REAL] if erratum == 8 else 1))
         training = self.parameters.training.model_copy(update={"steps": steps, "checkpoint_every": -(-steps // 4)})

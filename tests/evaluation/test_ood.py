@@ -54,6 +54,7 @@ def study() -> tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]:
             "label": labels.tolist() * 4,
             "split": np.repeat(splits, 60),
             "set": "",
+            "capture_group": [f"group_{i // 10}" for i in range(240)],
         }
     )
     parts = [("near", "valid", "n0"), ("near", "test", "n1"), ("near", "test", "n2"), ("far", "test", "f1")]
@@ -209,6 +210,9 @@ def test_evaluate_arm(study) -> None:
     assert knn["auroc"] == pytest.approx(np.mean(list(knn["parts"].values())))
     assert set(got["ood_valid"]) == {"near"}
     assert set(got["ood_valid"]["near"]["knn"]["parts"]) == {"n0"}
+    groups = got["clusters"]["test"]
+    assert len(groups) == 6 and sum(size for _, size in groups.values()) == 60
+    assert sum(right for right, _ in groups.values()) / 60 == pytest.approx(got["top1"]["test"])
     confidence = got["thesis_confidence"]["test"]["near"]
     assert confidence["id"] == pytest.approx(float(features["test_logits"].softmax(1).amax(1).mean()), abs=1e-6)
     assert confidence["difference"] == pytest.approx(confidence["id"] - confidence["ood"])
@@ -218,7 +222,8 @@ def test_what_the_data_lack_is_absent(study) -> None:
     features, images, ood = study
     plain = {k: v for k, v in features.items() if not any(part in k for part in ("field", "ood", "odin"))}
     got = evaluate_arm(plain, images, None, EvaluationParameters(knn=3))
-    assert set(got) == {"top1", "classification", "ood", "thesis_confidence"}
+    assert set(got) == {"top1", "classification", "ood", "thesis_confidence", "clusters"}
+    assert set(got["clusters"]) == {"test"}
     assert got["ood"] == got["thesis_confidence"] == {}
     assert set(got["top1"]) == {"test"}
     without_odin = {k: v for k, v in features.items() if "odin" not in k}

@@ -85,7 +85,12 @@ def _optimizer(network: nn.Module, p: TrainingParameters) -> torch.optim.Optimiz
 
 
 def pretrain(
-    arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, seed: int, folder: Path, loss: ContrastiveLoss | None = None
+    arm: Arm,
+    pools: Mapping[Kind, Pool],
+    parameters: Parameters,
+    seed: int,
+    folder: Path,
+    loss: ContrastiveLoss | None = None,
 ) -> tuple[TwoStage, pd.DataFrame]:
     """Train one arm's network and return it as it is after the last step.
 
