@@ -1,3 +1,4 @@
+import itertools
 import re
 from pathlib import Path
 
@@ -11,16 +12,34 @@ from PIL import Image
 import thesis_lib.figures
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.ood import ood_metrics
-from thesis_lib.figures.comparison import arm_comparison
+from thesis_lib.figures.comparison import arm_comparison, forest
 from thesis_lib.figures.confusion import class_balance, confusion_matrix
 from thesis_lib.figures.curves import measure_curves, training_curves
 from thesis_lib.figures.embeddings import embedding_maps
 from thesis_lib.figures.galleries import contact_sheet, source_sheet, with_heat, with_mask
 from thesis_lib.figures.ood import roc_curves, score_histograms
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, save_figure
-from thesis_lib.figures.words import WORDS, metric_label, number, word, wrapped
+from thesis_lib.figures.surface import response_surface, surface_table
+from thesis_lib.figures.tables import HIGHER_IS_BETTER, MAIN, differences
+from thesis_lib.figures.words import (
+    WORDS,
+    interval,
+    metric_label,
+    metric_title,
+    number,
+    plus_minus,
+    signed,
+    word,
+    wrapped,
+)
 from thesis_lib.randomness import numpy_generator
 
+CONFIRMATORY = ["real", "real_id", "real_id_nearood", "nearood_random", "oracle_id", "oracle_nearood"]
+EXPLORATORY = [
+    "real_strong", "filler", "second_view", "cross_entropy_real", "cross_entropy", "outlier_exposure",
+    "nearood_own_class", "nearood_tilted", "nearood_weighted", "nearood_labels", "id_object", "id_background",
+    "id_band", "id_generative",
+]  # fmt: skip
 GENERATOR = numpy_generator(0, "figures")
 CLASSES = [f"a_class_with_a_long_name_{i}" for i in range(5)]
 
@@ -43,15 +62,29 @@ def pictures(*shape: int) -> np.ndarray:
     return GENERATOR.integers(0, 256, (*shape, 3, 16, 16), dtype=np.uint8)
 
 
+def measured(arms: int, seeds: int = 8) -> pd.DataFrame:
+    """So many arms with all metrics, the exploratory ones with at most three seeds; the last lacks the field."""
+    names = [*CONFIRMATORY, *EXPLORATORY][:arms]
+    rows = [
+        (arm, seed, metric, GENERATOR.uniform(0.3, 1))
+        for arm in names
+        for seed in range(seeds if arm in CONFIRMATORY else min(3, seeds))
+        for metric in MAIN
+        if arm != names[-1] or "field" not in metric
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "metric", "value"])
+
+
+def against_real(table: pd.DataFrame) -> pd.DataFrame:
+    return differences(table, dict.fromkeys(set(table["arm"]) - {"real"}, "real"), HIGHER_IS_BETTER)
+
+
 def figures(language: str) -> dict[str, Figure]:
     history = pd.DataFrame({"step": range(40), "excess": np.linspace(0, -2, 40)})
     table = pd.DataFrame({"timestep": np.repeat([100, 200], 6), "mask": ["object", "background"] * 6})
     table["judge_accuracy"], table["pixel_change"] = GENERATOR.random((2, 12))
-    arms = pd.DataFrame(
-        [(arm, seed, "top1/test", 0.7 + seed / 100) for arm in ("real", "real_id") for seed in range(3)]
-        + [("real", 0, "auroc/near/knn", 0.8)],
-        columns=["arm", "seed", "metric", "value"],
-    )
+    twenty = measured(20)
+    places = {"filler": (1, 500), "id_band": (8, 500), "id_object": (1, 841)}
     sets = ["id"] * 20 + ["near"] * 5
     images = pd.DataFrame({"class_name": CLASSES * 4, "split": ["train"] * 10 + ["test"] * 10})
     return {
@@ -62,7 +95,13 @@ def figures(language: str) -> dict[str, Figure]:
         "confusion": confusion_matrix(GENERATOR.integers(0, 9, (5, 5)).tolist(), CLASSES, language),
         "balance": class_balance(images, language),
         "embedding": embedding_maps({"tsne": GENERATOR.random((25, 2))}, CLASSES * 5, sets, language),
-        "comparison": arm_comparison(arms, ["top1/test", "auroc/near/knn"], language),
+        "comparison": arm_comparison(twenty, MAIN[:6], CONFIRMATORY, language),
+        "comparison of four": arm_comparison(measured(4), ["top1/test", "auroc/near/knn"], CONFIRMATORY, language),
+        "comparison of one seed": arm_comparison(measured(4, 1), ["top1/test"], CONFIRMATORY, language),
+        "forest": forest(against_real(twenty), CONFIRMATORY, language),
+        "forest of one seed": forest(against_real(measured(3, 1)), CONFIRMATORY, language),
+        "surface": response_surface(surface_table(twenty, places, HIGHER_IS_BETTER[:2]), language),
+        "surface of one": response_surface(surface_table(twenty, {"filler": (1, 500)}, ["top1/test"]), language),
         "histograms": score_histograms(scores(), language),
         "roc": roc_curves(scores(), language),
         "sheet": contact_sheet(pictures(10), 4, CLASSES[:3], captions=CLASSES * 2),
@@ -82,6 +121,34 @@ def test_figures_fit_the_page_and_their_text_stays_inside(language: str) -> None
         assert box.y0 > -0.02, name
         assert box.x1 < width + 0.02, name
         assert box.y1 < height + 0.02, name
+
+
+@pytest.mark.parametrize("arms", [4, 8, 20])
+def test_names_of_many_arms_do_not_touch(arms: int) -> None:
+    table = measured(arms)
+    for figure in (
+        arm_comparison(table, MAIN[:6], CONFIRMATORY, "de"),
+        forest(against_real(table), CONFIRMATORY, "de"),
+    ):
+        figure.draw_without_rendering()
+        names = [label for label in figure.axes[0].get_yticklabels() if label.get_text()]
+        boxes = [label.get_window_extent() for label in names]
+        assert len(boxes) >= arms - 1
+        assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(boxes))
+        titles = [ax.title.get_window_extent() for ax in figure.axes[:3]]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(titles))
+
+
+def test_exploratory_arms_are_set_apart() -> None:
+    figure = arm_comparison(measured(8), ["top1/test"], CONFIRMATORY)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names[5:] == ["oracle ID + near-OOD", "exploratory", "real, strong views", "real + ID + filler"]
+    table = measured(8)
+    paired = against_real(table)
+    figure = forest(paired, CONFIRMATORY)
+    line = next(line for line in figure.axes[0].lines if list(line.get_ydata()) == [0, 0])  # the first arm's interval
+    row = paired[(paired["arm"] == "real_id") & (paired["metric"] == "top1/test")].iloc[0]
+    assert line.get_xdata() == pytest.approx([100 * row["low"], 100 * row["high"]])
 
 
 def test_saved_figures_embed_fonts_and_are_the_same_bytes(tmp_path: Path) -> None:
@@ -146,3 +213,20 @@ def test_numbers_and_labels_follow_the_language() -> None:
     assert metric_label("top1/field", "de") == "Top-1-Genauigkeit in %, Feld"
     assert word("ball_bearing_6000", "de") == "ball bearing 6000"
     assert wrapped("real + ID + near-OOD", 1.1, 7) == "real + ID +\nnear-OOD"
+    assert word("t521_dose1") == "t = 521, dose 1"
+    assert word("t521_dose1", "de") == "t = 521, Dosis 1"
+    assert metric_title("auroc_field/near/knn", "de") == "AUROC nah, Feld in %"
+    assert signed(0.04) == "0.0"
+    assert signed(-0.04) == "0.0"
+    assert signed(1.26, 1, "de") == "+1,3"
+    assert plus_minus("71.4", 0.5, 0.6) == "71.4 ± 5.0"
+    assert plus_minus("71.4", float("nan"), float("nan")) == "71.4"
+    assert interval(-0.004, 0.042) == "[\u22120.4, 4.2]"
+    assert interval(0.004, 0.042, "de") == "[0,4; 4,2]"
+
+
+def test_every_arm_and_metric_of_the_experiment_has_words() -> None:
+    named = [*CONFIRMATORY, *EXPLORATORY, "id_confidence", "real_vae", *MAIN, "H1", "H2", "H3", "H4"]
+    named += ["shown", "shown_here", "opposite", "nothing", "descriptive"]
+    assert set(named) <= set(WORDS)
+    assert all(len(WORDS[arm][language]) <= 26 for arm in [*CONFIRMATORY, *EXPLORATORY] for language in (0, 1))

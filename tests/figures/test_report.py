@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.figures.report import Section, write_report
+from thesis_lib.figures.report import Section, report_sections, write_report
+from thesis_lib.parameters import Parameters
 from thesis_lib.randomness import numpy_generator
 
 VOID = {"meta", "img", "br", "link"}
@@ -62,3 +64,42 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(ThesisError, match=r"gone\.png"):
         write_report(tmp_path, "t", [Section("s", figures=[(tmp_path / "gone.png", "", "")])])
     assert not (tmp_path / "report.html").exists()
+
+
+def test_sections_hold_what_a_run_has_and_say_what_it_lacks(tmp_path: Path) -> None:
+    analysis = tmp_path / "seed3" / "analysis"
+    pictures = (
+        tmp_path / "figures" / "forest.png", tmp_path / "figures" / "surface.png", analysis / "embedding_real.png",
+        analysis / "embedding_extra.png", tmp_path / "seed3" / "synthetic" / "hardness.png",
+        tmp_path / "audit" / "shifts.png",
+    )  # fmt: skip
+    for path in pictures:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    stamp = {"versions": {"numpy": "2"}, "commit": "abc", "dirty": False, "python": "3.11", "date": "today"}
+    (analysis / "stage.json").write_text(json.dumps(stamp))
+    parameters = Parameters(name="toy", seeds=[3, 4], description="Why.")
+    tables = {"arms": pd.DataFrame({"arm": ["real"]}), "hypotheses": pd.DataFrame()}
+    sections = {
+        section.heading: section
+        for section in report_sections(tmp_path, parameters, ["real", "real_id"], tables, ["Yes.", "Two seeds."])
+    }
+    assert "Reproduction audit" not in sections  # a figure alone is no audit
+    first = sections["Questions and answers"]
+    assert first.text.startswith("Why.\n\nYes.\n\nTwo seeds.\n\nAbsent: OOD detection")
+    assert "Absent: changed conditions" in first.text
+    assert not first.tables
+    shown = [path.name for section in sections.values() for path, *_ in section.figures]
+    assert shown == ["forest.png", "surface.png", "hardness.png", "embedding_real.png"]
+    assert "FPR95" in sections["Comparison"].tables[0][1]
+    pd.DataFrame({"erratum": ["1 labels shuffled"]}).to_csv(tmp_path / "audit" / "audit.csv", index=False)
+    audit = report_sections(tmp_path, parameters, ["real"], tables, [])[-2]
+    assert audit.heading == "Reproduction audit"
+    assert (len(audit.tables), len(audit.figures)) == (1, 1)
+
+
+def test_only_sentences_in_a_table_are_broken_into_lines(tmp_path: Path) -> None:
+    table = pd.DataFrame({"mean": ["71.4 ± 3.2"], "verdict": ["Shown for these pictures and parts, not beyond them."]})
+    page = write_report(tmp_path, "t", [Section("s", tables=[(table, "")])]).read_text(encoding="utf-8")
+    assert "<td>71.4 ± 3.2</td>" in page
+    assert '<td class="long">Shown for these pictures and parts, not beyond them.</td>' in page

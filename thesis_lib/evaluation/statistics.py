@@ -1,13 +1,14 @@
-"""Intervals and tests over seeds: t intervals, exact sign-flip tests, Holm's correction."""
+"""Intervals and tests over seeds, and over seeds crossed with clusters of pictures."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
 from thesis_lib.errors import ThesisError
+from thesis_lib.randomness import numpy_generator
 
 MOST_PAIRS = 20
 
@@ -26,6 +27,15 @@ class PairedDifference(NamedTuple):
     mean: float
     low: float
     high: float
+    p: float
+    pairs: int
+
+
+class NonInferiority(NamedTuple):
+    """The mean difference of pairs, its one-sided 95 % bound from below, and the one-sided exact sign-flip p value."""
+
+    mean: float
+    bound: float
     p: float
     pairs: int
 
@@ -72,16 +82,102 @@ def paired_difference(
     Raises:
         ThesisError: The lengths differ, there are no pairs, or more than 20.
     """
+    differences = _pairs(first, second)
+    sums, tolerance = _sign_flips(differences)
+    return PairedDifference(
+        *mean_interval(differences, confidence),
+        p=float((np.abs(sums) >= abs(sums[0]) - tolerance).mean()),
+        pairs=len(differences),
+    )
+
+
+def non_inferiority(
+    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, margin: float
+) -> NonInferiority:
+    """Test that one arm is not worse than another by more than a margin: first - second > -margin.
+
+    The p value is the share of all 2**n sign patterns of difference + margin whose mean is at least the one observed.
+
+    Args:
+        first: (n,) values of the arm under test, n at most 20.
+        second: (n,) values of its reference, same seeds in the same order.
+        margin: The loss that is tolerated, in the values' unit; negative, the gain that is demanded.
+
+    Returns:
+        The difference first - second; `bound` is the end of Student's one-sided 95 % interval, nan with one pair.
+
+    Raises:
+        ThesisError: As `paired_difference`.
+    """
+    differences = _pairs(first, second)
+    sums, tolerance = _sign_flips(differences + margin)
+    return NonInferiority(
+        mean=float(differences.mean()),
+        bound=mean_interval(differences, confidence=0.9).low,
+        p=float((sums >= sums[0] - tolerance).mean()),
+        pairs=len(differences),
+    )
+
+
+def _pairs(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> np.ndarray:
     if len(first) != len(second):
         raise ThesisError(f"a paired comparison needs the same seeds in both arms, got {len(first)} and {len(second)}")
     if len(first) > MOST_PAIRS:
         raise ThesisError(f"the exact sign-flip test takes at most {MOST_PAIRS} seeds, got {len(first)}: compare fewer")
-    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    interval = mean_interval(differences, confidence)
-    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(differences))))
-    # The tolerance counts patterns that tie with the observed one in spite of rounding.
-    extreme = np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
-    return PairedDifference(*interval, p=float(extreme.mean()), pairs=len(differences))
+    return np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+
+
+def _sign_flips(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """The sums of (n,) values under all (2**n,) sign patterns, the observed one first, and a tolerance.
+
+    The tolerance counts patterns that tie with the observed one in spite of rounding.
+    """
+    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(values))))
+    return signs @ values, float(1e-12 * np.abs(values).sum())
+
+
+def crossed_interval(
+    differences: np.ndarray, weights: Sequence[float] | np.ndarray | None = None, draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """A 95 % interval for a mean over seeds and clusters, both drawn from larger populations.
+
+    The pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1, arXiv 0712.1111): seeds and clusters are
+    resampled apart, and a cell counts as often as its seed times as often as its cluster. It is conservative where
+    cells are noise. The percentiles are the expanded ones of Hesterberg 2015 (The American Statistician 69) for small
+    samples, Phi(-sqrt(n / (n - 1)) t) with t of n - 1 degrees of freedom and n the smaller count: the plain 2.5 and
+    97.5 of 8 seeds cover 88 % where only seeds differ, these 93 %.
+
+    Args:
+        differences: (seeds, clusters) paired differences.
+        weights: (clusters,) positive weights, such as pictures; none weights all alike.
+        draws: Bootstrap samples.
+        seed: Seeds the resampling.
+
+    Returns:
+        The weighted mean and its interval; the ends are nan with a single seed or cluster, which says nothing about
+        how others would differ.
+
+    Raises:
+        ThesisError: The matrix is empty or holds a value that is not finite.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if not differences.size or not np.isfinite(differences).all():
+        raise ThesisError(
+            "a crossed interval needs a value for every seed and cluster: evaluate all seeds on one data set"
+        )
+    seeds, clusters = differences.shape
+    share = np.ones(clusters) if weights is None else np.asarray(weights, dtype=float)
+    mean = float(np.average(differences.mean(0), weights=share))
+    if min(seeds, clusters) == 1:
+        return Interval(mean, float("nan"), float("nan"))
+    generator = numpy_generator(seed, "pigeonhole")
+    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    by_cluster = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=draws) * share
+    means = ((by_seed @ differences) * by_cluster).sum(1) / by_cluster.sum(1)
+    n = min(seeds, clusters)
+    tail = float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

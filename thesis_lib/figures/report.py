@@ -1,9 +1,10 @@
-"""The report: one page that needs no other file."""
+"""The report: one page that needs no other file, and what a run puts on it."""
 
 import base64
 import html
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,12 @@ import pandas as pd
 from PIL import Image
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.storage import write_text
+from thesis_lib.figures.tables import CAPTIONS
+from thesis_lib.figures.words import word
+from thesis_lib.parameters import Parameters, dump_parameters
+from thesis_lib.storage import read_json, write_text
 
+AUDIT = "What proven defects of the published code do to the accuracies and to the differences of the arms."
 LOSSLESS_UP_TO = 150_000  # bytes; larger pictures, sheets of photographs, are stored with loss
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fdfdfc; --faint: #5c5c5c; --line: #d8d8d4; }
@@ -28,7 +33,7 @@ figcaption, caption { color: var(--faint); font-size: .875rem; text-align: left;
   font-variant-numeric: tabular-nums; border-top: 1.5px solid; border-bottom: 1.5px solid; min-width: 60%; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; vertical-align: bottom; }
 td { white-space: nowrap; border-top: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, td.long { text-align: left; } td.long { white-space: normal; min-width: 11rem; }
 """
 
 
@@ -89,7 +94,9 @@ def _section(name: str, section: Section) -> str:
 
 
 def _table(table: pd.DataFrame, caption: str) -> str:
-    cells = table.to_html(index=False, border=0, justify="unset", na_rep="–", float_format=lambda x: f"{x:.3g}")  # noqa: RUF001
+    with pd.option_context("display.max_colwidth", None):  # pandas cuts sentences at 50 characters
+        cells = table.to_html(index=False, border=0, justify="unset", na_rep="–", float_format=lambda x: f"{x:.3g}")  # noqa: RUF001
+    cells = re.sub(r"<td>([^<]{30,})</td>", r'<td class="long">\1</td>', cells)
     head, rest = cells.split("\n", 1)
     return f'<div class="table">{head}<caption>{html.escape(caption)}</caption>\n{rest}</div>'
 
@@ -106,3 +113,117 @@ def _embedded(path: Path) -> str:
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", quality=86, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def report_sections(
+    run: Path,
+    parameters: Parameters,
+    arms: Sequence[str],
+    tables: Mapping[str, pd.DataFrame],
+    answers: Sequence[str],
+) -> list[Section]:
+    """The sections of report.html: answers, comparison, data, pictures, training, maps, confusion, audit, provenance.
+
+    What is not there, a figure or the audit, is left out.
+
+    Args:
+        run: The run's folder.
+        parameters: The experiment's.
+        arms: The arms whose maps, confusion and ROC are shown.
+        tables: Tables of text by their names in `tables.CAPTIONS`.
+        answers: Paragraphs, such as `say` and `seed_note` return.
+    """
+    first = run / f"seed{parameters.seeds[0]}"
+    analysis, synthetic = first / "analysis", first / "synthetic"
+
+    def figures(*wanted: tuple[Path, str]) -> list[tuple[Path, str, str]]:
+        return [(path, caption, caption) for path, caption in wanted if path.exists()]
+
+    missing = (
+        [] if (run / "data" / "ood.parquet").exists() else ["Absent: OOD detection, the data set has no OOD pictures."]
+    )
+    if not list(analysis.glob("confusion_field_*.png")):
+        missing.append("Absent: changed conditions, the data set has no field pictures.")
+    audits = [
+        (pd.read_csv(path), caption)
+        for name, caption in (("audit", "Accuracies by erratum"), ("differences", "Differences of arms by erratum"))
+        if (path := run / "audit" / f"{name}.csv").exists()
+    ]
+    moved = [(run / "audit" / "shifts.png", "How far each erratum moves the differences of the arms")]
+    stamp = read_json(analysis / "stage.json", "run notebook 06 first")
+    versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
+
+    def named(*names: str) -> list[tuple[pd.DataFrame, str]]:
+        return [(tables[name], CAPTIONS[name]) for name in names if name in tables and len(tables[name])]
+
+    return [
+        Section(
+            "Questions and answers",
+            "\n\n".join([parameters.description, *answers, *missing]),
+            tables=named("hypotheses"),
+        ),
+        Section(
+            "Comparison",
+            "One seed drives an arm from the choice of shots to the initial weights; arms are compared within seeds.",
+            figures(
+                (run / "figures" / "comparison.png", "Arms: every seed, mean and 95 % interval (FPR: lower is better)"),
+                (run / "figures" / "forest.png", "Paired differences and 95 % intervals (open squares: exploratory)"),
+                (run / "figures" / "surface.png", "Dose and timestep of near-OOD pictures (hatched: worse)"),
+            ),
+            named("arms", "differences"),
+        ),
+        Section(
+            "Data",
+            "Left to right the splits; what is held out; the shots that the first seed trains on.",
+            figures(
+                (run / "data" / "classes.png", "One picture of each class and split"),
+                (run / "data" / "ood_parts.png", "Parts held out as near and far OOD"),
+                (run / "data" / "shots.png", "The shots of the first seed"),
+            ),
+        ),
+        Section(
+            "Synthetic pictures",
+            "Left the source, then pictures made from it; t is the insertion timestep, g the guidance scale.",
+            figures(
+                (first / "concepts" / "previews.png", "What the learned concepts mean to the model"),
+                (synthetic / "sheet_id.png", "In-distribution pictures"),
+                (synthetic / "sheet_near_ood.png", "Near-OOD pictures"),
+                (synthetic / "hardness.png", "Hardness of the synthetic pictures"),
+                (synthetic / "timesteps.png", "Hardness by insertion timestep"),
+                *(
+                    (path, f"Inspection: {path.stem.replace('_', ' ')}")
+                    for path in sorted((run / "inspection").glob("*.png"))
+                ),
+            ),
+        ),
+        Section(
+            "Training",
+            "Loss relative to the value of a network that maps everything to one point.",
+            figures((analysis / "training.png", "Training curves of the first seed")),
+        ),
+        Section(
+            "Representations",
+            "t-SNE and UMAP of test and OOD pictures, first seed.",
+            figures(*((analysis / f"embedding_{arm}.png", f"Maps of {word(arm)}") for arm in arms)),
+        ),
+        Section(
+            "Confusion and OOD scores",
+            "First seed. ROC curves with ID as the positive class, OOD pictures weighted by part.",
+            figures(
+                *(
+                    (analysis / f"confusion_{split}_{arm}.png", f"Confusion of {word(arm)} on {split}")
+                    for arm in arms
+                    for split in ("test", "field")
+                ),
+                *((analysis / f"roc_near_{arm}.png", f"ROC of {word(arm)} against near-OOD") for arm in arms),
+            ),
+        ),
+        *([Section("Reproduction audit", AUDIT, figures(*moved), audits)] if audits else []),
+        Section(
+            "Provenance",
+            f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, "
+            f"{stamp['date']}. "
+            f"Parameters: {' '.join(dump_parameters(parameters).split())}",
+            tables=[(versions, "Packages")],
+        ),
+    ]  # fmt: skip

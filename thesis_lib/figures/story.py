@@ -1,27 +1,30 @@
-"""What a run's report says and shows: the metrics of all seeds, the answers in words, the sections of the page."""
+"""What a run says in words: answers to the two questions and to what might explain them, made from the numbers."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from thesis_lib.errors import ThesisError
-from thesis_lib.figures.report import Section
-from thesis_lib.figures.tables import differences, summary
-from thesis_lib.figures.words import metric_label, word
-from thesis_lib.parameters import Parameters, dump_parameters
+from thesis_lib.evaluation.hypotheses import FEWEST_SEEDS
+from thesis_lib.evaluation.statistics import PairedDifference, mean_interval
+from thesis_lib.figures.surface import dose_trend, surface_cells
+from thesis_lib.figures.tables import differences
+from thesis_lib.figures.words import interval, number, signed, word
 from thesis_lib.storage import read_json
 
-MAIN = ("top1/test", "top1/field", "auroc/near/knn", "auroc/far/knn", "auroc/near/msp", "auroc_field/near/knn")
-"""The metrics of the comparison, those that the data allow."""
-QUESTIONS = (
-    ("real_id", "real", "top1/field", "Do ID synthetic pictures improve recognition in changed conditions?"),
-    ("real_id", "real", "top1/test", "Do they improve recognition in the laboratory set-up?"),
-    ("real_id_nearood", "real_id", "auroc/near/knn", "Do near-OOD negatives improve rejection of near-OOD parts?"),
-    ("real_id_nearood", "real_id", "top1/test", "What do they do to recognition?"),
-)  # fmt: skip
+NAMES = {
+    "top1/field": "accuracy in changed conditions (field)",
+    "top1/test": "accuracy in the laboratory set-up (test)",
+    "auroc/near/knn": "near-OOD AUROC (kNN)",
+}
+ANSWERS = {
+    "shown": "Yes.",
+    "shown_here": "Yes, for these pictures and parts; that it holds beyond them was not shown.",
+    "opposite": "No: the opposite was shown.",
+    "nothing": "Nothing was shown.",
+    "descriptive": "Too few seeds to say; what follows only describes.",
+}
 
 
 def collect_metrics(analyses: Mapping[int, Path]) -> dict[str, dict[str, Any]]:
@@ -37,143 +40,205 @@ def collect_metrics(analyses: Mapping[int, Path]) -> dict[str, dict[str, Any]]:
     return results
 
 
-def main_metrics(table: pd.DataFrame) -> list[str]:
-    """The metrics of `MAIN` that there are.
+def say(table: pd.DataFrame, hypotheses: pd.DataFrame, surface: pd.DataFrame | None = None) -> list[str]:
+    """What the run says to the thesis's two questions, and to its three explanations where arms speak to them.
 
-    Raises:
-        ThesisError: None of them is there.
-    """
-    there = [metric for metric in MAIN if metric in set(table["metric"])]
-    if not there:
-        raise ThesisError(
-            "no arm has a test or field accuracy: the data set has neither split, so nothing can be compared"
-        )
-    return there
-
-
-def say(table: pd.DataFrame) -> list[str]:
-    """The questions and what the run says to each, in sentences that claim no more than the intervals carry.
+    Every sentence is made from the numbers and claims no more than their intervals carry; the answers to the questions
+    are the verdicts on the named hypotheses.
 
     Args:
-        table: As `tidy_metrics` makes it.
+        table: As `tables.tidy_metrics` makes it.
+        hypotheses: As `hypothesis_table` makes it.
+        surface: As `surface_table` makes it, or none.
+
+    Returns:
+        Paragraphs: the two questions, then quality, compression and sampling, those that the arms allow.
     """
-    answers = []
-    for arm, baseline, metric, question in QUESTIONS:
-        rows = differences(table, baseline, [metric])
-        rows = rows[rows["arm"] == arm]
-        if rows.empty:
+    verdicts = dict(zip(hypotheses["name"], hypotheses["verdict"], strict=True))
+    surface = None if surface is None or surface.empty else surface
+    paragraphs = [
+        _first_question(table, verdicts),
+        _second_question(table, verdicts),
+        _quality(table),
+        _compression(table, verdicts, surface),
+        _sampling(table, verdicts, surface),
+    ]
+    if any(paragraphs[2:]):
+        paragraphs.append(["The explanations rest on intervals not corrected for their number: read them as hints."])
+    return [" ".join(sentences) for sentences in paragraphs if sentences]
+
+
+def _first_question(table: pd.DataFrame, verdicts: Mapping[str, str]) -> list[str]:
+    question = "Do synthetic pictures inside the class (ID) help?"
+    facts = [_fact(table, "real_id", "real", metric) for metric in ("top1/field", "top1/test")]
+    if not any(facts):
+        return [question, "This run cannot say: it has no real and real + ID to compare."]
+    answer = ANSWERS[verdicts["H1"]] if "H1" in verdicts else _unnamed_answer(table)
+    rival = _fact(table, "real_id", "real_strong", "top1/field", "Against the cheap competitor, ")
+    return [question, answer, *filter(None, [*facts, rival])]
+
+
+def _unnamed_answer(table: pd.DataFrame) -> str:
+    """The answer to the first question without field pictures: by test accuracy, which no hypothesis names."""
+    change = _change(table, "real_id", "real", "top1/test")
+    if change is None or change.pairs < FEWEST_SEEDS:
+        return ANSWERS["descriptive"]
+    if change.low <= 0 <= change.high:
+        return ANSWERS["nothing"]
+    return f"{'Yes' if change.low > 0 else 'No, they harm'}, by an interval that no hypothesis named beforehand."
+
+
+def _second_question(table: pd.DataFrame, verdicts: Mapping[str, str]) -> list[str]:
+    question = "Do near-OOD pictures, as negatives only, help?"
+    rejection = _fact(table, "real_id_nearood", "real_id", "auroc/near/knn")
+    recognition = _fact(table, "real_id_nearood", "real_id", "top1/test")
+    if not rejection and not recognition:
+        return [question, "This run cannot say: it has no real + ID and real + ID + near-OOD to compare."]
+    if "H2" in verdicts:
+        sentences = [question, f"For rejection: {ANSWERS[verdicts['H2']]}", rejection]
+    else:
+        sentences = [question, "Rejection cannot be measured: there are no near-OOD parts to test with."]
+    if "H3" in verdicts:
+        cost = {
+            "shown": "that it costs no more than 2 points was shown.",
+            "shown_here": "that it costs no more than 2 points was shown for these pictures.",
+            "opposite": "it costs more than 2 points.",
+            "nothing": "that it costs no more than 2 points was not shown.",
+            "descriptive": "too few seeds to say what it costs.",
+        }
+        sentences += [f"For recognition: {cost[verdicts['H3']]}", recognition]
+    filler = _fact(table, "real_id_nearood", "filler", "auroc/near/knn", "Is it only more pictures? With a filler, ")
+    return [*sentences, *filter(None, [filler])]
+
+
+def _quality(table: pd.DataFrame) -> list[str]:
+    """The first explanation: better pictures would do; the oracle arms have what a perfect generator would make."""
+    sentences = []
+    for oracle, base, made, made_base, metric in (
+        ("oracle_id", "real", "real_id", "real", "top1/field"),
+        ("oracle_id", "real", "real_id", "real", "top1/test"),
+        ("oracle_nearood", "oracle_id", "real_id_nearood", "real_id", "auroc/near/knn"),
+    ):
+        perfect = _change(table, oracle, base, metric)
+        if perfect is None:
             continue
-        row, means = rows.iloc[0], summary(table).set_index(["arm", "metric"])["mean"]
-        values = f"{word(baseline)} {100 * means[baseline, metric]:.1f}, {word(arm)} {100 * means[arm, metric]:.1f}"
-        points = f"a difference of {100 * row['mean']:+.1f} points"
-        if math.isnan(row["low"]):
-            verdict = "One seed says nothing about spread: take it as an illustration."
+        sentences.append(_fact(table, oracle, base, metric))
+        if perfect.pairs < FEWEST_SEEDS:
+            continue
+        if perfect.high < 0:
+            sentences.append("Even perfect pictures make it worse, so better ones are no remedy.")
+        elif perfect.low <= 0:
+            sentences.append("Not even of perfect pictures was it shown that they help.")
         else:
-            points += f" (95 % interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}, "
-            points += f"{row['pairs']} seeds, p = {row['p']:.3f})"
-            if row["low"] <= 0 <= row["high"]:
-                verdict = "Nothing was shown: the interval holds zero."
-            else:
-                verdict = "Yes, as far as these seeds go." if row["mean"] > 0 else "No: it got worse."
-        answers.append(f"{question} {metric_label(metric)}: {values}, {points}. {verdict}")
-    return answers
+            sentences.append(f"Perfect pictures help{_shortfall(table, (oracle, base), (made, made_base), metric)}.")
+    return ["First explanation, the quality of the pictures.", *sentences] if sentences else []
 
 
-def seed_note(seeds: int) -> str:
-    """How much so many seeds can show."""
-    if seeds < 6:
-        return (
-            f"With {seeds} seed{'s' * (seeds > 1)} this is descriptive only: the exact sign-flip test cannot go below "
-            f"p = {2 / 2**seeds:.3g}. Add seeds to the parameter file; none is repeated."
+def _shortfall(table: pd.DataFrame, perfect: tuple[str, str], made: tuple[str, str], metric: str) -> str:
+    """How far the generated pictures' gain stays behind the perfect ones', seed by seed."""
+    wide = table[table["metric"] == metric].pivot(index="seed", columns="arm", values="value")
+    if not {*made} <= set(wide):
+        return ""
+    gaps = (wide[perfect[0]] - wide[perfect[1]] - (wide[made[0]] - wide[made[1]])).dropna().to_numpy()
+    if len(gaps) < FEWEST_SEEDS:
+        return ""
+    gap = mean_interval(gaps)
+    points = _points(*gap, len(gaps))
+    if gap.low <= 0 <= gap.high:
+        return f"; that they help more than the generated ones was not shown: {points}"
+    if gap.high < 0:
+        return f", but less than the generated ones: {points}"
+    return f", and more than the generated ones, so quality limits what these give: {points}"
+
+
+def _compression(table: pd.DataFrame, verdicts: Mapping[str, str], surface: pd.DataFrame | None) -> list[str]:
+    """The second: near-OOD negatives squeeze the classes; accuracy would then fall with them and with their dose."""
+    change = _change(table, "real_id_nearood", "real_id", "top1/test")
+    sentences = []
+    if change is not None and change.pairs >= FEWEST_SEEDS:
+        if change.high < 0:
+            sentences.append("It falls, which speaks for it.")
+        elif verdicts.get("H3") in ("shown", "shown_here"):
+            sentences.append("It does not fall by more than 2 points, which speaks against it.")
+        else:
+            sentences.append("Neither that nor the contrary was shown.")
+    sentences += _trend(surface, "top1/test")
+    head = "Second explanation, near-OOD negatives compress what is learned of the classes: test accuracy would fall."
+    return [head, *sentences] if sentences else []
+
+
+def _sampling(table: pd.DataFrame, verdicts: Mapping[str, str], surface: pd.DataFrame | None) -> list[str]:
+    """The third: which near-OOD pictures are taken, and how many, was wrong."""
+    sentences = []
+    if "H4" in verdicts:
+        fact = _fact(table, "real_id_nearood", "nearood_random", "auroc/near/knn")
+        sentences += [f"Does choosing them by hardness help? {ANSWERS[verdicts['H4']]}", fact]
+    lead = "With negatives of the own class only, as in the thesis, "
+    sentences += filter(None, [_fact(table, "real_id_nearood", "nearood_own_class", "auroc/near/knn", lead)])
+    cells = pd.DataFrame() if surface is None else surface_cells(surface[surface["metric"] == "auroc/near/knn"])
+    if surface is not None and len(cells):
+        best = cells.sort_values("mean").iloc[-1]
+        sentences.append(
+            f"Over {len(cells)} combinations of dose and timestep the 95 % interval of the difference to real + ID in "
+            f"{NAMES['auroc/near/knn']} lies above zero in {int((cells['low'] > 0).sum())} and below in "
+            f"{int((cells['high'] < 0).sum())}; chance alone gives {number(0.025 * len(cells))} each. The best, "
+            f"t = {best['timestep']} with dose {best['dose']}, is picked after the fact, so flattered: "
+            f"{_points(*best[['mean', 'low', 'high', 'seeds']])}."
         )
-    return f"{seeds} end-to-end seeds; the exact sign-flip test can reach p = {2 / 2**seeds:.3g}."
+        sentences += _trend(surface, "auroc/near/knn")
+    return ["Third explanation, which near-OOD pictures are taken and how many.", *sentences] if sentences else []
 
 
-def report_sections(
-    run: Path, parameters: Parameters, table: pd.DataFrame, paired: pd.DataFrame | None, answers: list[str]
-) -> list[Section]:
-    """The sections of report.html: question, answers, pictures, curves, tables, maps, confusion, provenance.
+def _trend(surface: pd.DataFrame | None, metric: str) -> list[str]:
+    trend = None if surface is None else dose_trend(surface, metric)
+    if surface is None or trend is None:
+        return []
+    doses = f"{surface['dose'].min()} to {surface['dose'].max()} near-OOD pictures a class and batch"
+    seeds = surface["seed"].nunique()
+    return [f"From {doses}, over all timesteps, the {NAMES[metric]} changes by {_points(*trend, seeds)}."]
+
+
+def _change(table: pd.DataFrame, arm: str, reference: str, metric: str) -> PairedDifference | None:
+    """The paired difference of two arms, if both are there."""
+    rows = differences(table, {arm: reference}, [metric])
+    return None if rows.empty else PairedDifference(*rows.iloc[0][list(PairedDifference._fields)])
+
+
+def _fact(table: pd.DataFrame, arm: str, reference: str, metric: str, lead: str = "") -> str:
+    """One sentence with both values, on the seeds both have, and their difference; empty where there is none."""
+    change = _change(table, arm, reference, metric)
+    if change is None:
+        return ""
+    wide = table[table["metric"] == metric].pivot(index="seed", columns="arm", values="value")
+    means = 100 * wide[[arm, reference]].dropna().mean()
+    text = f"{lead}{NAMES[metric]}: {word(reference)} {number(means[reference])} %, {word(arm)} {number(means[arm])} %"
+    return f"{text[0].upper()}{text[1:]}, {_points(change.mean, change.low, change.high, change.pairs)}."
+
+
+def _points(mean: float, low: float, high: float, seeds: int) -> str:
+    """A difference with its interval and what so many seeds carry."""
+    text = f"{signed(100 * mean)} points"
+    if seeds == 1:
+        return f"{text} with one seed, which says nothing about spread"
+    text += f" (95 % interval {interval(low, high)}, {seeds} seeds)"
+    if seeds < FEWEST_SEEDS:
+        return f"{text}, which only describes"
+    return f"{text}; the interval holds zero" if low <= 0 <= high else text
+
+
+def seed_note(confirmatory: int, exploratory: int = 0) -> str:
+    """How much so many seeds can show.
 
     Args:
-        run: The run's folder.
-        parameters: The experiment's.
-        table: The readable comparison.
-        paired: The readable differences to `real`, or none.
-        answers: What `say` returns.
+        confirmatory: Seeds of the confirmatory arms.
+        exploratory: Seeds of the exploratory arms, 0 without any.
     """
-    first = run / f"seed{parameters.seeds[0]}"
-
-    def figures(*wanted: tuple[Path, str]) -> list[tuple[Path, str, str]]:
-        return [(path, caption, caption) for path, caption in wanted if path.exists()]
-
-    arms = [str(arm) for arm in parameters.arms]
-    analysis = first / "analysis"
-    tables = [(table, "Mean over seeds and 95 % interval; shares in percent.")]
-    if paired is not None and len(paired):
-        tables.append((paired, "Paired differences to the arm real, in percentage points for shares."))
-    missing = (
-        [] if (run / "data" / "ood.parquet").exists() else ["Absent: OOD detection, the data set has no OOD pictures."]
-    )
-    if not (analysis / f"confusion_field_{arms[0]}.png").exists():
-        missing.append("Absent: changed conditions, the data set has no field pictures.")
-    stamp = read_json(first / "analysis" / "stage.json", "run notebook 06 first")
-    versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
-    return [
-        Section(
-            "Questions and answers",
-            "\n\n".join([parameters.description, *answers, seed_note(len(parameters.seeds)), *missing]),
-            figures((run / "figures" / "comparison.png", "Arms: every seed, mean and 95 % interval")),
-            tables,
-        ),
-        Section(
-            "Data",
-            "Left to right the splits; what is held out; the shots that the first seed trains on.",
-            figures(
-                (run / "data" / "classes.png", "One picture of each class and split"),
-                (run / "data" / "ood_parts.png", "Parts held out as near and far OOD"),
-                (run / "data" / "shots.png", "The shots of the first seed"),
-            ),
-        ),
-        Section(
-            "Synthetic pictures",
-            "Left the source, then pictures made from it; t is the insertion timestep, g the guidance scale.",
-            figures(
-                (first / "concepts" / "previews.png", "What the learned concepts mean to the model"),
-                (first / "synthetic" / "sheet_id.png", "In-distribution pictures"),
-                (first / "synthetic" / "sheet_near_ood.png", "Near-OOD pictures"),
-                *(
-                    (path, f"Inspection: {path.stem.replace('_', ' ')}")
-                    for path in sorted((run / "inspection").glob("*.png"))
-                ),
-            ),
-        ),
-        Section(
-            "Training",
-            "Loss relative to the value of a network that maps everything to one point.",
-            figures((analysis / "training.png", "Training curves of the first seed")),
-        ),
-        Section(
-            "Representations",
-            "t-SNE and UMAP of test and OOD pictures, first seed.",
-            figures(*((analysis / f"embedding_{arm}.png", f"Maps of {word(arm)}") for arm in arms)),
-        ),
-        Section(
-            "Confusion and OOD scores",
-            "First seed. ROC curves with ID as the positive class, OOD pictures weighted by part.",
-            figures(
-                *(
-                    (analysis / f"confusion_{split}_{arm}.png", f"Confusion of {word(arm)} on {split}")
-                    for arm in arms
-                    for split in ("test", "field")
-                ),
-                *((analysis / f"roc_near_{arm}.png", f"ROC of {word(arm)} against near-OOD") for arm in arms),
-            ),
-        ),
-        Section(
-            "Provenance",
-            f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, "
-            f"{stamp['date']}. "
-            f"Parameters: {' '.join(dump_parameters(parameters).split())}",
-            tables=[(versions, "Packages")],
-        ),
-    ]  # fmt: skip
+    smallest = number(2 / 2**confirmatory, 4)
+    if confirmatory < FEWEST_SEEDS:
+        note = (
+            f"{confirmatory} seed{'s' * (confirmatory > 1)}: this is descriptive only, the exact sign-flip test cannot "
+        )
+        note += f"go below p = {smallest}. Add seeds to the parameter file; none is repeated."
+    else:
+        note = f"{confirmatory} end-to-end seeds; the exact sign-flip test can reach p = {smallest}."
+    return note + (f" Exploratory arms have {exploratory}: they describe, nothing is tested." if exploratory else "")

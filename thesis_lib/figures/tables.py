@@ -1,18 +1,43 @@
 """Tables of the comparison: as data, as text for the report, as LaTeX for the thesis."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from thesis_lib.errors import ThesisError
+from thesis_lib.evaluation.hypotheses import Results
 from thesis_lib.evaluation.statistics import mean_interval, paired_difference
-from thesis_lib.figures.words import metric_label, metric_scale, number, word
+from thesis_lib.figures.words import interval, metric_title, number, plus_minus, signed, word
 from thesis_lib.storage import write_text
 
+MAIN = (
+    "top1/test", "top1/field", "auroc/near/knn", "auroc_field/near/knn", "auroc/far/knn",
+    "ood/test/near/knn/fpr95_id_positive", "ood/field/near/knn/fpr95_id_positive", "ood/test/far/knn/fpr95_id_positive",
+)  # fmt: skip
+"""The metrics of the comparison: accuracy; AUROC and FPR at 95 % TPR of kNN, ID positive, averaged over OOD parts."""
+HIGHER_IS_BETTER = MAIN[:5]
+"""Those of which differences are shown."""
+EXPLORATORY = "exploratory"
+"""The heading between the confirmatory arms and the others."""
+OWN_REFERENCES = {"real_id": "real", "oracle_id": "real", "oracle_nearood": "oracle_id"}
+CAPTIONS = {
+    "hypotheses": "The hypotheses named before the run: paired differences in points, 95 % intervals over seeds (t) "
+    "and over seeds crossed with clusters (capture groups or OOD parts); p by exact sign flips, one-sided for "
+    "H3. Shown: the p value after Holm is at most 0.05 and the interval over seeds agrees.",
+    "arms": "Mean over seeds and half the 95 % t interval, in percent. AUROC and FPR at 95 % TPR (FPR95, lower is "
+    "better) of the kNN detector: ID is the positive class, averaged over OOD parts; ID pictures are those of test, or "
+    "of field where it says so. Exploratory arms have fewer seeds.",
+    "differences": "Paired differences in points and half their 95 % t interval, on the seeds both arms have; not "
+    "corrected for their number.",
+}
+"""What is said above the tables of the report."""
+LONG_CELL = 30  # characters; columns with longer ones are broken into lines
 
-def tidy_metrics(results: Mapping[str, Mapping[Any, Mapping[str, Any]]]) -> pd.DataFrame:
+
+def tidy_metrics(results: Results) -> pd.DataFrame:
     """All numbers of all arms and seeds, one a row.
 
     Args:
@@ -48,89 +73,198 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "metric", "mean", "low", "high", "seeds"])
 
 
-def differences(table: pd.DataFrame, baseline: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Every arm minus the baseline, paired by seed: columns arm, metric, mean, low, high, p, pairs.
+def main_metrics(table: pd.DataFrame) -> list[str]:
+    """The metrics of `MAIN` that there are.
 
-    Arms without a seed in common with the baseline are left out.
+    Raises:
+        ThesisError: None of them is there.
+    """
+    there = [metric for metric in MAIN if metric in set(table["metric"])]
+    if not there:
+        raise ThesisError(
+            "no arm has a test or field accuracy: the data set has neither split, so nothing can be compared"
+        )
+    return there
+
+
+def grouped(arms: Collection[str], confirmatory: Collection[str]) -> list[str]:
+    """Confirmatory arms in their order, then, where there are others, `EXPLORATORY` and the others in theirs."""
+    others = [arm for arm in arms if arm not in confirmatory]
+    return [arm for arm in arms if arm in confirmatory] + ([EXPLORATORY, *others] if others else [])
+
+
+def references(synthetic: Mapping[str, bool]) -> dict[str, str]:
+    """What each arm is compared with: what it adds to or changes.
+
+    Args:
+        synthetic: Arm -> whether it trains on synthetic pictures, for all arms of the experiment.
+
+    Returns:
+        Arm -> reference: `real_id` for arms with synthetic pictures, `real` for the others and where the experiment
+        has no `real_id`; `real_id` and `oracle_id` have `real`, `oracle_nearood` has `oracle_id`. `real`, and arms
+        whose reference is not in the experiment, are left out.
+    """
+    found = {}
+    for arm, has in synthetic.items():
+        reference = OWN_REFERENCES.get(arm, "real_id" if has and "real_id" in synthetic else "real")
+        if reference in synthetic and reference != arm:
+            found[arm] = reference
+    return found
+
+
+def differences(table: pd.DataFrame, references: Mapping[str, str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Arms minus their references on the seeds that both have.
+
+    Args:
+        table: As `tidy_metrics` makes it.
+        references: Arm -> reference.
+        metrics: The metrics to compare; those that an arm or its reference lacks are left out.
+
+    Returns:
+        Columns arm, reference, metric, mean, low, high, p, pairs, see `paired_difference`; arms in the table's order.
     """
     rows = []
     for metric in metrics:
         wide = table[table["metric"] == metric].pivot(index="seed", columns="arm", values="value")
         for arm in dict.fromkeys(table["arm"]):
-            if arm != baseline and {arm, baseline} <= set(wide):
-                pairs = wide[[arm, baseline]].dropna()
+            reference = references.get(arm)
+            if {arm, reference} <= set(wide):
+                pairs = wide[[arm, reference]].dropna()
                 if len(pairs):
-                    rows.append((arm, metric, *paired_difference(pairs[arm].to_numpy(), pairs[baseline].to_numpy())))
-    return pd.DataFrame(rows, columns=["arm", "metric", "mean", "low", "high", "p", "pairs"])
+                    test = paired_difference(pairs[arm].to_numpy(), pairs[reference].to_numpy())
+                    rows.append((arm, reference, metric, *test))
+    return pd.DataFrame(rows, columns=["arm", "reference", "metric", "mean", "low", "high", "p", "pairs"])
 
 
-def readable(table: pd.DataFrame, metrics: Sequence[str], language: str = "en") -> pd.DataFrame:
-    """The comparison as text: a row an arm, a column a metric, cells such as ``71.4 [68.2, 74.6]``.
+def comparison_text(table: pd.DataFrame, confirmatory: Collection[str], language: str = "en") -> pd.DataFrame:
+    """The main table as text: a row an arm, cells such as ``71.4 ± 3.2``, mean and half the 95 % t interval in percent.
 
     Args:
         table: As `tidy_metrics` makes it.
-        metrics: The columns; one that an arm lacks shows an en dash.
+        confirmatory: The arms that run with all seeds; the others follow below a line that says so.
         language: `en` or `de`.
 
     Returns:
-        The table; its first column names the arms. One seed: the value alone.
+        Columns: arm, seeds, the metrics of `MAIN` that there are; what an arm lacks shows an en dash.
     """
-    cells = summary(table).set_index(["arm", "metric"])
-    rows = []
-    for arm in dict.fromkeys(table["arm"]):
-        row = {word("arm", language): word(arm, language)}
-        for metric in metrics:
-            there = (arm, metric) in cells.index
-            row[metric_label(metric, language)] = (
-                _cell(cells.loc[(arm, metric)], metric, language) if there else number(float("nan"))
-            )
-        rows.append(row)
-    return pd.DataFrame(rows)
+    metrics = main_metrics(table)
+    found = summary(table[table["metric"].isin(metrics)])
+    about = {arm: [str(seeds)] for arm, seeds in found.groupby("arm", sort=False)["seeds"].max().items()}
+    heads = [word("arm", language), word("seeds", language), *(metric_title(metric, language) for metric in metrics)]
+    return _text_table(found, number, about, metrics, heads, confirmatory, language)
 
 
-def readable_differences(table: pd.DataFrame, language: str = "en") -> pd.DataFrame:
-    """What `differences` returns as text: a row a comparison; shares in percentage points."""
+def differences_text(paired: pd.DataFrame, confirmatory: Collection[str], language: str = "en") -> pd.DataFrame:
+    """What `differences` returns as text: a row an arm, cells such as ``+2.3 ± 1.9`` in points.
+
+    There are no p values: only the four named hypotheses are tested.
+
+    Args:
+        paired: As `differences` makes it.
+        confirmatory: The arms that run with all seeds.
+        language: `en` or `de`.
+
+    Returns:
+        Columns: arm, against (its reference), seeds both have, the metrics.
+    """
+    metrics = list(dict.fromkeys(paired["metric"]))
+    about = {row["arm"]: [word(row["reference"], language), str(row["pairs"])] for row in paired.to_dict("records")}
+    heads = [word(key, language) for key in ("arm", "reference", "seeds", *metrics)]
+    return _text_table(paired, signed, about, metrics, heads, confirmatory, language)
+
+
+def _text_table(
+    values: pd.DataFrame,
+    write: Callable[[float, int, str], str],
+    about: Mapping[Any, list[str]],
+    metrics: Sequence[str],
+    heads: Sequence[str],
+    confirmatory: Collection[str],
+    language: str,
+) -> pd.DataFrame:
+    """A row an arm: its name, what is to say `about` it, and for each metric the mean and half its interval."""
+    cells = {
+        (row["arm"], row["metric"]): plus_minus(
+            write(100 * row["mean"], 1, language), row["low"], row["high"], language
+        )
+        for row in values.to_dict("records")
+    }
+    absent, rows = number(float("nan")), []
+    for arm in grouped(about, confirmatory):
+        texts = [*about[arm], *(cells.get((arm, metric), absent) for metric in metrics)] if arm in about else []
+        rows.append([word(arm, language), *texts, *[""] * (len(heads) - 1 - len(texts))])
+    return pd.DataFrame(rows, columns=list(heads))
+
+
+def hypotheses_text(hypotheses: pd.DataFrame, language: str = "en") -> pd.DataFrame:
+    """The four hypotheses as text, differences and intervals in points.
+
+    Args:
+        hypotheses: As `hypothesis_table` makes it.
+        language: `en` or `de`.
+    """
+    heads = ("hypothesis", "points", "over_seeds", "with_clusters", "p", "holm", "verdict")
     rows = [
-        {
-            word("arm", language): word(row["arm"], language),
-            word("measure", language): metric_label(row["metric"], language),
-            word("difference", language): _cell(row, row["metric"], language),
-            word("p", language): number(row["p"], 4, language),
-            word("seeds", language): row["pairs"],
-        }
-        for _, row in table.iterrows()
+        (
+            word(row["name"], language),
+            signed(100 * row["mean"], 1, language),
+            interval(row["low"], row["high"], language),
+            interval(row["cluster_low"], row["cluster_high"], language),
+            number(row["p"], 4, language),
+            number(row["holm"], 4, language),
+            word(row["verdict"], language),
+        )
+        for row in hypotheses.to_dict("records")
     ]
-    return pd.DataFrame(rows)
-
-
-def _cell(values: pd.Series, metric: str, language: str) -> str:
-    scale = metric_scale(metric)
-    digits = 1 if scale == 100 else 3
-    mean, low, high = (number(scale * values[key], digits, language) for key in ("mean", "low", "high"))
-    between = "; " if language == "de" else ", "
-    return mean if math.isnan(values["low"]) else f"{mean} [{low}{between}{high}]"
+    return pd.DataFrame(rows, columns=[word(head, language) for head in heads])
 
 
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    r"""A table of text as LaTeX with booktabs; the first column is set left, the others right.
+    r"""A table of text as LaTeX with booktabs; the first column is set left, the others right, long text in lines.
 
     Args:
-        table: Such as `readable` makes it.
+        table: Such as `comparison_text` makes it; a row with nothing but its first cell becomes a heading.
         caption: Plain text.
         label: For ``\ref``.
     """
-    rows = [" & ".join(map(_escaped, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]]
+    long = [table[column].astype(str).str.len().max() > LONG_CELL for column in table]
+    columns = "".join(r"p{3.3cm}" if is_long else "r" for is_long in long)
     lines = [
-        r"\begin{table}", r"\centering", rf"\caption{{{_escaped(caption)}}}", rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
+        r"\begin{table}", r"\centering", r"\scriptsize" if len(long) > 8 else r"\footnotesize",
+        rf"\setlength{{\tabcolsep}}{{{2 if len(long) > 8 else 3}pt}}",
+        rf"\caption{{{_escaped(caption)}}}", rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{{columns if long[0] else 'l' + columns[1:]}}}", r"\toprule",
+        " & ".join(map(_head, table.columns)) + r" \\", r"\midrule",
+        *(_row(row) for row in table.to_numpy().tolist()),
         r"\bottomrule", r"\end{tabular}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
+def _row(cells: list[Any]) -> str:
+    if any(cell != "" for cell in cells[1:]):
+        return " & ".join(map(_escaped, cells)) + r" \\"
+    return rf"\midrule \multicolumn{{{len(cells)}}}{{l}}{{\emph{{{_escaped(cells[0])}}}}} \\"
+
+
+def _head(text: str) -> str:
+    lines = [_escaped(line) for line in textwrap.wrap(text, 9, break_long_words=False)]
+    return lines[0] if len(lines) == 1 else r"\shortstack[r]{" + r"\\".join(lines) + "}"
+
+
 def _escaped(text: Any) -> str:
-    escapes = {"\\": r"\textbackslash{}", "\u2212": "$-$", "\u2013": "--", "~": r"\textasciitilde{}", "^": r"\^{}"}
+    escapes = {
+        "\\": r"\textbackslash{}", "\u2212": "$-$", "\u2013": "--", "~": r"\textasciitilde{}", "^": r"\^{}",
+        "\u00b1": r"$\pm$", "<": "$<$", ">": "$>$",
+    }  # fmt: skip
     return "".join(escapes.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in str(text))
+
+
+def keep_table(folder: Path, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Write a table named in `CAPTIONS` as `name`.csv and `name`.tex, labelled ``tab:name``; returns the table."""
+    write_table(folder / f"{name}.csv", table)
+    write_text(folder / f"{name}.tex", latex(table, CAPTIONS[name], f"tab:{name}"))
+    return table
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -1,6 +1,7 @@
 """The words on figures and tables, in English and German, and how a number is written in each."""
 
 import math
+import re
 import textwrap
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -11,7 +12,23 @@ WORDS: dict[str, tuple[str, str]] = {
     "real_id": ("real + ID", "real + ID"),
     "real_id_nearood": ("real + ID + near-OOD", "real + ID + Nah-OOD"),
     "filler": ("real + ID + filler", "real + ID + Füllbilder"),
-    "cross_entropy": ("cross entropy", "Kreuzentropie"),
+    "second_view": ("ID as second view", "ID als zweite Ansicht"),
+    "cross_entropy_real": ("cross entropy, real", "Kreuzentropie, real"),
+    "cross_entropy": ("cross entropy, real + ID", "Kreuzentropie, real + ID"),
+    "outlier_exposure": ("outlier exposure", "Outlier Exposure"),
+    "oracle_id": ("oracle ID", "Orakel-ID"),
+    "oracle_nearood": ("oracle ID + near-OOD", "Orakel-ID + Nah-OOD"),
+    "nearood_random": ("near-OOD, random", "Nah-OOD, zufällig"),
+    "nearood_own_class": ("near-OOD, own class", "Nah-OOD, eigene Klasse"),
+    "nearood_tilted": ("near-OOD, tilted weights", "Nah-OOD, Härtegewichte"),
+    "nearood_weighted": ("near-OOD, weighted", "Nah-OOD, gewichtet"),
+    "nearood_labels": ("near-OOD, label vectors", "Nah-OOD, Labelvektoren"),
+    "id_object": ("ID, object changed", "ID, Objekt verändert"),
+    "id_background": ("ID, background changed", "ID, Hintergrund verändert"),
+    "id_band": ("ID, inside the band", "ID, nur im Band"),
+    "id_confidence": ("ID, confident half", "ID, sichere Hälfte"),
+    "id_generative": ("ID, generative filter", "ID, generativer Filter"),
+    "exploratory": ("exploratory", "explorativ"),
     # splits, sets, kinds
     "train": ("training", "Training"),
     "valid": ("validation", "Validierung"),
@@ -38,23 +55,52 @@ WORDS: dict[str, tuple[str, str]] = {
     "silhouette": ("silhouette alone", "nur Silhouette"),
     # measures
     "top1": ("top-1 accuracy", "Top-1-Genauigkeit"),
-    "top3": ("top-3 accuracy", "Top-3-Genauigkeit"),
-    "balanced": ("balanced accuracy", "balancierte Genauigkeit"),
-    "ece": ("calibration error", "Kalibrierungsfehler"),
-    "nll": ("negative log-likelihood", "negative Log-Likelihood"),
     "auroc": ("AUROC", "AUROC"),
-    "auroc_field": ("AUROC (ID: field)", "AUROC (ID: Feld)"),
-    "aupr_id_positive": ("AUPR, ID positive", "AUPR, ID positiv"),
-    "aupr_ood_positive": ("AUPR, OOD positive", "AUPR, OOD positiv"),
-    "fpr95_id_positive": ("FPR at 95 % TPR, ID positive", "FPR bei 95 % TPR, ID positiv"),
-    "fpr95_ood_positive": ("FPR at 95 % TPR, OOD positive", "FPR bei 95 % TPR, OOD positiv"),
-    "thesis_confidence": ("mean confidence", "mittlere Konfidenz"),
-    "ood": ("OOD", "OOD"),
-    "difference": ("difference", "Differenz"),
-    "classification": ("classification", "Klassifikation"),
+    # metrics of the comparison, all in percent
+    "top1/test": ("Top-1 test", "Top-1 Test"),
+    "top1/field": ("Top-1 field", "Top-1 Feld"),
+    "auroc/near/knn": ("AUROC near", "AUROC nah"),
+    "auroc_field/near/knn": ("AUROC near, field", "AUROC nah, Feld"),
+    "auroc/far/knn": ("AUROC far", "AUROC fern"),
+    "ood/test/near/knn/fpr95_id_positive": ("FPR95 near", "FPR95 nah"),
+    "ood/field/near/knn/fpr95_id_positive": ("FPR95 near, field", "FPR95 nah, Feld"),
+    "ood/test/far/knn/fpr95_id_positive": ("FPR95 far", "FPR95 fern"),
+    # hypotheses and what is said to them
+    "H1": (
+        "H1: real + ID recognises parts in changed conditions better than real",
+        "H1: real + ID erkennt Teile unter veränderten Bedingungen besser als real",
+    ),
+    "H2": (
+        "H2: real + ID + near-OOD rejects near-OOD parts better than real + ID",
+        "H2: real + ID + Nah-OOD weist Nah-OOD-Teile besser ab als real + ID",
+    ),
+    "H3": (
+        "H3: real + ID + near-OOD is at most 2 points worse on test than real + ID",
+        "H3: real + ID + Nah-OOD ist im Test höchstens 2 Punkte schlechter als real + ID",
+    ),
+    "H4": (
+        "H4: near-OOD chosen by hardness rejects near-OOD parts better than random ones",
+        "H4: nach Härte gewählte Nah-OOD weisen Nah-OOD-Teile besser ab als zufällige",
+    ),
+    "shown": ("Shown.", "Gezeigt."),
+    "shown_here": (
+        "Shown for these pictures and parts, not beyond them.",
+        "Für diese Bilder und Teile gezeigt, nicht darüber hinaus.",
+    ),
+    "opposite": ("The opposite was shown.", "Das Gegenteil wurde gezeigt."),
+    "nothing": ("Nothing was shown.", "Nichts wurde gezeigt."),
+    "descriptive": ("Descriptive only: too few seeds.", "Nur beschreibend: zu wenige Startwerte."),
+    "hypothesis": ("hypothesis", "Hypothese"),
+    "points": ("difference in points", "Differenz in Punkten"),
+    "over_seeds": ("95 % over seeds", "95 % über Startwerte"),
+    "with_clusters": ("95 % with clusters", "95 % mit Clustern"),
+    "holm": ("p (Holm)", "p (Holm)"),
+    "verdict": ("verdict", "Urteil"),
+    "reference": ("against", "gegenüber"),
+    "dose": ("near-OOD pictures a class and batch", "Nah-OOD-Bilder je Klasse und Stapel"),
+    "surface": ("difference to real + ID in points", "Differenz zu real + ID in Punkten"),
     # axes and table heads
     "arm": ("arm", "Versuchsarm"),
-    "measure": ("measure", "Maß"),
     "p": ("p (sign flip)", "p (Vorzeichentest)"),
     "seeds": ("seeds", "Startwerte"),
     "pictures": ("pictures", "Bilder"),
@@ -83,13 +129,18 @@ WORDS: dict[str, tuple[str, str]] = {
     "tsne": ("t-SNE", "t-SNE"),
     "umap": ("UMAP", "UMAP"),
 }
-PERCENT = {"top1", "top3", "balanced"}
-"""Measures written in percent; all others as they are."""
 
 
 def word(key: str, language: str = "en") -> str:
-    """The word for `key`; a key that is no word is a name, of a class or part, and is shown with its own letters."""
-    return WORDS[key][language == "de"] if key in WORDS else key.replace("_", " ")
+    """The word for `key`; a key that is no word is a name, of a class or part, and is shown with its own letters.
+
+    Variants of the dose by hardness surface are named by a pattern: ``t521_dose1`` is "t = 521, dose 1".
+    """
+    if key in WORDS:
+        return WORDS[key][language == "de"]
+    if cell := re.fullmatch(r"t(\d+)_dose(\d+)", key):
+        return f"t = {cell[1]}, {'Dosis' if language == 'de' else 'dose'} {cell[2]}"
+    return key.replace("_", " ")
 
 
 def metric_label(metric: str, language: str = "en") -> str:
@@ -101,16 +152,40 @@ def metric_label(metric: str, language: str = "en") -> str:
 
 
 def metric_scale(metric: str) -> int:
-    """100 for metrics written in percent, else 1."""
-    return 100 if PERCENT & set(metric.split("/")) else 1
+    """100 for accuracies, which `metric_label` labels in percent, else 1."""
+    return 100 if metric.startswith("top1/") else 1
+
+
+def metric_title(metric: str, language: str = "en") -> str:
+    """The short name of a metric of the comparison, with its unit, percent."""
+    return f"{word(metric, language)} in %"
 
 
 def number(value: float, digits: int = 1, language: str = "en") -> str:
     """`value` with so many decimals, a proper minus and the language's decimal sign; an en dash for nan."""
     if math.isnan(value):
         return "–"  # noqa: RUF001
-    text = f"{value:.{digits}f}".replace("-", "\u2212")
+    text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")
     return text.replace(".", ",") if language == "de" else text
+
+
+def signed(value: float, digits: int = 1, language: str = "en") -> str:
+    """`value` as `number` writes it, with a plus where it is positive after rounding."""
+    text = number(value, digits, language)
+    return f"+{text}" if round(value, digits) > 0 else text
+
+
+def plus_minus(mean: str, low: float, high: float, language: str = "en") -> str:
+    """A mean, already written, and half the width of its symmetrical interval in percent: ``71.4 ± 3.2``."""
+    return mean if math.isnan(low) else f"{mean} ± {number(50 * (high - low), 1, language)}"
+
+
+def interval(low: float, high: float, language: str = "en") -> str:
+    """The ends of an interval of shares, in points: ``[0.4, 4.2]``, in German ``[0,4; 4,2]``; an en dash for none."""
+    if math.isnan(low):
+        return number(low)
+    between = "; " if language == "de" else ", "
+    return f"[{number(100 * low, 1, language)}{between}{number(100 * high, 1, language)}]"
 
 
 def wrapped(text: str, inches: float, points: float) -> str:
