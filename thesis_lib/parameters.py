@@ -284,7 +284,7 @@ class TrainingParameters(Section):
     label_mixing: Share = 0.5
     """Share of a near-OOD picture's label vector that is not its class (Kim et al., arXiv 2206.00384)."""
     near_ood_choice: Literal["all", "hardness", "random"] | Annotated[int, Field(ge=1, le=999)] = "all"
-    """Which near-OOD pictures train: all; those in the near-OOD band; as many of each class at the same timestep,
+    """Which near-OOD pictures train: all; those in the near-OOD band; as many of each class and timestep,
     whatever their hardness; or all of one timestep."""
     id_choice: Literal["all", "object", "background", "band", "confidence", "generative"] = "all"
     """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class that a

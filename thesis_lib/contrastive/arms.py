@@ -85,8 +85,8 @@ def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
 def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -> np.ndarray:
     """Positions in the manifest of the near-OOD pictures that `training.near_ood_choice` lets train.
 
-    `hardness` takes those in the near-OOD band at the chosen timestep, and where a class has none of them those of the
-    other timesteps tried; `random` takes as many of each class at the chosen timestep, drawn by the seed.
+    `hardness` takes those in the near-OOD band, of all timesteps tried; `random` takes as many of each class and
+    timestep, drawn by the seed from all that were made there: the two differ in acceptance alone.
 
     Raises:
         ThesisError: The manifest has no scores to choose by.
@@ -98,15 +98,15 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
     if isinstance(choice, int):
         return np.flatnonzero(near & (manifest["timestep"] == choice).to_numpy())
     accepted = near & (_band(manifest, parameters) == str(Kind.NEAR_OOD))
-    at_chosen = near & manifest["timestep_chosen"].to_numpy()
-    label, rows = manifest["label"].to_numpy(), []
-    for name in np.unique(label[near]):
-        mine = np.flatnonzero(accepted & at_chosen & (label == name))
-        if choice == "random":
-            there = np.flatnonzero(at_chosen & (label == name))
-            mine = numpy_generator(seed, "random acceptance", int(name)).permutation(there)[: len(mine)]
-        rows.append(np.sort(mine))
-    return np.concatenate(rows) if rows else np.array([], dtype=int)
+    if choice == "hardness":
+        return np.flatnonzero(accepted)
+    keys = manifest["label"].astype(str) + " " + manifest["timestep"].astype(str)
+    rows = []
+    for key in np.unique(keys[near]):
+        there = np.flatnonzero(near & (keys == key).to_numpy())
+        count = int(accepted[there].sum())
+        rows.append(numpy_generator(seed, "random acceptance", key).permutation(there)[:count])
+    return np.sort(np.concatenate(rows))
 
 
 def _need_scores(manifest: pd.DataFrame) -> None:
