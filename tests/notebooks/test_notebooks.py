@@ -14,9 +14,12 @@ import yaml
 from PIL import Image
 
 from thesis_lib.datasets import PARTS_CORPUS
+from thesis_lib.parameters import HARDNESS_ENCODER
 
 ROOT = Path(__file__).parents[2]
 ARMS = ["real", "real_id", "real_id_nearood", "cross_entropy"]
+EXPLORED = ["real_strong", "second_view", "outlier_exposure", "oracle_nearood", "nearood_random"]
+HARDNESS = ROOT / "thesis_lib" / "diffusion" / "miniature_parts" / HARDNESS_ENCODER
 
 
 def thesis(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,10 +39,18 @@ def toy(tmp_path_factory, tiny_model_folder) -> tuple[Path, Path]:
         "model": {"base": str(tiny_model_folder), "size": 32},
         "inversion": {"vectors": 2, "steps": 6, "batch": 6, "initializer_word": "part", "previews": 2},
         "generation": {
-            "steps": 10, "sources": 2, "per_source": 2, "id": {"timesteps": [300]}, "near_ood": {"timesteps": [600]},
+            "steps": 10, "sources": 2, "per_source": 2, "id": {"timesteps": [300]}, "near_ood": {"timesteps": "auto"},
+            "background": {"timesteps": [800], "mask": "background"},
         },
+        # a toy's pictures are mush: every one that is not quite its class's is near-OOD
+        "hardness": {"encoder": str(HARDNESS), "candidates": [501, 701], "id_p": 1, "near_p": 1, "near_percentile": 100},
+        "explore": EXPLORED,
+        "variants": {"nearood_random": {"arm": "real_id_nearood", "set": {"training.near_ood_choice": "random"}}},
         "encoder": {"architecture": "resnet10", "width": 8, "size": 32, "projection": [16, 8]},
-        "training": {"steps": 6, "classes_per_batch": 3, "anchors_per_class": 2, "near_ood_per_class": 1},
+        "training": {
+            "steps": 6, "classes_per_batch": 3, "anchors_per_class": 2, "near_ood_per_class": 1,
+            "negatives": "all_classes", "near_ood_choice": "hardness",
+        },
         "probe": {"steps": 10, "views": 1, "batch": 16},
         "evaluation": {"perplexity": 5, "neighbours": 5},
     }  # fmt: skip
@@ -54,8 +65,8 @@ def toy(tmp_path_factory, tiny_model_folder) -> tuple[Path, Path]:
 @pytest.mark.slow
 def test_the_metrics_have_what_is_promised(toy):
     metrics = json.loads((toy[1] / "metrics.json").read_text())
-    assert list(metrics) == ARMS
-    for arm in ARMS:
+    assert list(metrics) == ARMS + EXPLORED
+    for arm in metrics:
         (values,) = metrics[arm].values()
         assert 0 <= values["top1"]["test"] <= 1 and 0 <= values["top1"]["field"] <= 1
         for kind in ("near", "far"):
@@ -66,9 +77,14 @@ def test_the_metrics_have_what_is_promised(toy):
 def test_manifest_figures_and_report_are_there(toy):
     run = toy[1]
     manifest = pd.read_parquet(run / "seed0" / "synthetic" / "manifest.parquet")
-    assert manifest.groupby("kind").size().to_dict() == {"id": 12, "near_ood": 12}
+    chosen = manifest["timestep_chosen"]
+    assert manifest.groupby(["kind", "mask"]).size().to_dict() == {
+        ("id", "background"): 12, ("id", "object"): 12, ("near_ood", "object"): 18,
+    }  # fmt: skip
+    assert chosen.sum() == 12 and manifest.loc[chosen, "timestep"].nunique() == 1
+    assert {"hardness.png", "validity.json"} <= {path.name for path in (run / "seed0" / "synthetic").iterdir()}
     pictures = sorted(run.rglob("*.png"))
-    figures = [path for path in pictures if "synthetic/id" not in str(path) and "synthetic/near_ood" not in str(path)]
+    figures = [path for path in pictures if path.parents[1].name != "synthetic"]
     assert len(figures) > 20 and all(path.with_suffix(".pdf").exists() for path in figures)
     for path in figures:
         with Image.open(path) as opened:
@@ -92,6 +108,19 @@ def test_done_is_done_and_a_notebook_runs_by_hand(toy, tmp_path):
     )  # fmt: skip
     cells = nbformat.read(out, 4).cells
     assert any("image/png" in o.get("data", {}) for cell in cells for o in cell.get("outputs", []))
+
+
+@pytest.mark.slow
+def test_the_audit_switches_each_erratum_on_alone(toy, tmp_path):
+    file, run = toy
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "11_reproduction_audit.ipynb"),
+         str(tmp_path / "out.ipynb"), "-p", "experiment", str(file), "-p", "steps", "4"],
+        cwd=ROOT, env=os.environ | {"THESIS_RUNS": str(run.parent)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(pd.read_csv(run / "audit" / "audit.csv")) == 10
+    assert (run / "audit" / "shifts.pdf").exists()
 
 
 @pytest.mark.slow
