@@ -6,6 +6,8 @@ import torch
 from thesis_lib.contrastive.encoders import Encoder, load_encoder, save_network
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.base import load_base_model
+from thesis_lib.diffusion.concepts import Concepts
+from thesis_lib.diffusion.generation import choose_sources, generate, read_manifest, work_list
 from thesis_lib.diffusion.hardness import (
     Hardness,
     accepted_shares,
@@ -13,11 +15,18 @@ from thesis_lib.diffusion.hardness import (
     best_timestep,
     load_hardness_encoder,
     on_grey,
+    score_manifest,
     timesteps_tried,
     train_hardness_encoder,
 )
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import EncoderParameters, GenerationParameters, HardnessParameters, ModelParameters
+from thesis_lib.parameters import (
+    EncoderParameters,
+    GenerationParameters,
+    HardnessParameters,
+    ModelParameters,
+    SetParameters,
+)
 
 BANDS = HardnessParameters()
 
@@ -161,3 +170,28 @@ def test_training_an_encoder_leaves_it_beside_the_model(tmp_path):
     history = train_hardness_encoder(pictures, pd.Series(["a", "b", "c"] * 8), 2, 0, tmp_path / "model")
     assert len(history) == 2
     assert load_encoder(tmp_path / "model" / "hardness_encoder.safetensors").num_features == 256
+
+
+def test_the_manifest_gets_the_scores_and_scoring_again_changes_nothing(tiny_base, shots, tmp_path):
+    table, pictures, masks = shots
+    table = table.assign(capture_group=table["source_id"])
+    p = GenerationParameters(steps=5, sources=3, per_source=2, near_ood=SetParameters(timesteps="auto"))
+    limits = HardnessParameters(id_p=1, near_p=1, near_percentile=100, neighbours=1)
+    concepts = Concepts(tiny_base, {}, list(table["class_name"].unique()))
+    work = work_list(tiny_base, concepts, choose_sources(table, masks, p, 0), p, 0, {401: 1, 801: 2})
+    generate(tiny_base, concepts, work, pictures, masks, p, tmp_path)
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderParameters(width=8, size=32), torch.zeros(3), torch.ones(3)).eval()
+    prepared_shots = PreparedSet(table, pictures, masks)
+    space = Hardness(encoder, prepared_shots, prepared_shots, 1)
+    space.calibration += 0.1  # the toy's validation pictures are its shots, at distance 0
+    space.scale[:] = 1
+    scored = score_manifest(space, tmp_path, prepared_shots, limits)
+    again = score_manifest(space, tmp_path, prepared_shots, limits)
+    assert scored.equals(again) and scored.equals(read_manifest(tmp_path)[0])
+    near = scored["kind"] == "near_ood"
+    assert scored.loc[~near, "accepted_share"].isna().all() and not scored.loc[~near, "timestep_chosen"].any()
+    share = accepted_shares(scored, limits)["near_ood"]
+    assert (scored.loc[near, "accepted_share"] == scored.loc[near, "timestep"].map(share)).all()
+    assert set(scored.loc[scored["timestep_chosen"], "timestep"]) == {best_timestep(scored, limits)}
+    assert scored["generative"].between(0, 1).all()

@@ -43,7 +43,9 @@ def toy(tmp_path_factory, tiny_model_folder) -> tuple[Path, Path]:
             "background": {"timesteps": [800], "mask": "background"},
         },
         # a toy's pictures are mush: every one that is not quite its class's is near-OOD
-        "hardness": {"encoder": str(HARDNESS), "candidates": [501, 701], "id_p": 1, "near_p": 1, "near_percentile": 100},
+        "hardness": {
+            "encoder": str(HARDNESS), "candidates": [501, 701], "id_p": 1, "near_p": 1, "near_percentile": 100,
+        },
         "explore": EXPLORED,
         "variants": {"nearood_random": {"arm": "real_id_nearood", "set": {"training.near_ood_choice": "random"}}},
         "encoder": {"architecture": "resnet10", "width": 8, "size": 32, "projection": [16, 8]},

@@ -303,3 +303,29 @@ def score_manifest(space: Hardness, folder: Path, shots: PreparedSet, p: Hardnes
     manifest["accepted_share"] = manifest["timestep"].map(shares).where(near)
     write_table(folder / "manifest.parquet", manifest)
     return manifest
+
+
+def second_opinion(
+    encoder: Encoder, folder: Path, shots: PreparedSet, valid: PreparedSet, p: HardnessParameters
+) -> dict[str, float]:
+    """How far another encoder agrees on the near-OOD pictures in `folder`; it is best one of another seed.
+
+    Returns:
+        spearman: rank correlation of the distances to the own class; accepted_by_both and accepted_by_one: shares of
+        the pictures in both near-OOD bands, and in one of them.
+    """
+    manifest, pictures = read_manifest(folder)
+    near = np.flatnonzero(manifest["kind"] == str(Kind.NEAR_OOD))
+    rows = manifest.iloc[near]
+    place = dict(zip(shots.table["source_id"], range(len(shots.table)), strict=True))
+    sources = [place[source] for source in rows["source_id"]]
+    other = Hardness(encoder, shots, valid, p.neighbours)
+    groups = shots.table["capture_group"].to_numpy(str)[sources]
+    scores = other.measure(other.features(pictures[near], shots.masks[sources]), rows["label"].to_numpy(), groups)
+    first = bands(rows, rows["label"].to_numpy(), p) == str(Kind.NEAR_OOD)
+    second = bands(scores, rows["label"].to_numpy(), p) == str(Kind.NEAR_OOD)
+    return {
+        "spearman": float(rows["d_own"].reset_index(drop=True).corr(scores["d_own"], method="spearman")),
+        "accepted_by_both": float((first & second).mean()),
+        "accepted_by_one": float((first ^ second).mean()),
+    }
