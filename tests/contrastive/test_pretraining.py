@@ -91,7 +91,9 @@ def test_classes_without_an_accepted_near_ood_picture_train_without(pools):
     pools[Kind.NEAR_OOD] = Pool(pools[Kind.NEAR_OOD].pictures[keep], pools[Kind.NEAR_OOD].labels[keep])
     with pytest.warns(ThesisWarning, match=r"labels \[1\] have no near-OOD pictures"):
         batch = BatchComposer(pools, Arm.REAL_ID_NEAROOD, TRAINING, 0).compose(0)
+        dose = BatchComposer(pools, Arm.REAL_ID_NEAROOD, TRAINING, 0).near_ood_dose
     assert sorted(batch.labels[batch.is_near_ood].tolist()) == [0, 0, 2, 2]
+    assert dose == {"own_class": pytest.approx(4 / 3), "all_classes": pytest.approx(4)}
     assert (~batch.is_near_ood).sum() == 12
 
 

@@ -112,6 +112,14 @@ class BatchComposer:
                     "all"
                 )
 
+    @property
+    def near_ood_dose(self) -> dict[str, float]:
+        """Near-OOD pictures in a batch, on average: of an anchor's own class, and of all classes together."""
+        count = sum(count for _, role, count in self.slots if role == "near_ood")
+        there = np.mean([len(rows) > 0 for rows in self.rows[Kind.NEAR_OOD].values()]) if count else 0.0
+        own = float(count * there)
+        return {"own_class": own, "all_classes": own * self.parameters.classes_per_batch}
+
     def compose(self, step: int) -> Batch:
         """The batch of `step`: (kind, picture) drawn class by class, without repeats where the class has enough."""
         random = numpy_generator(self.seed, "batch", step)
