@@ -114,7 +114,9 @@ def work(stage: str, parameters: Parameters, classes: int) -> float:
             return sum(count * steps for count, steps in _pictures(parameters, classes)) * latents
         case "training":
             views = training.classes_per_batch * (2 * training.anchors_per_class + training.near_ood_per_class)
-            return training.steps * views * (parameters.encoder.size / 64) ** 2 * (parameters.encoder.width / 16) ** 2
+            network = parameters.encoder
+            size = (network.size / 64) ** 2 * (network.width / 16) ** 2
+            return training.steps * views * size * (0.3 if network.stem == "standard" else 1.0)
         case "inspection":
             return 1000 * latents
         case "data" | "analysis":
