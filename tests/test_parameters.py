@@ -48,6 +48,11 @@ def test_exploratory_arms_run_with_the_first_seeds_only(tmp_path):
         ("variants: {own_class: {arm: real, set: {training.tilt: -1}}, one_each: {arm: real, set: {}}}",
          "variants.own_class: training.tilt: input should be greater than or equal to 0"),
         ("generation: {id: {timesteps: auto}}", "timesteps auto is for near_ood"),
+        ("generation: {background: {timesteps: [5], colour: red}}", "unknown parameter generation.background.colour"),
+        ("variants: {own_class: {arm: real, set: {}, a: 1}, one_each: {arm: real, set: {}}}", "variants.own_class.a"),
+        ("variants: {own_class: {arm: real, set: {hardness.neighbours: 1}}, one_each: {arm: real, set: {}}}",
+         "not hardness.neighbours"),
+        ("variants: {analysis: {arm: real, set: {}}}", "names of arms or of folders"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(tmp_path, line, sentence):

@@ -26,6 +26,7 @@ from thesis_lib.datasets import PreparedData, PreparedSet
 from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.concepts import Concepts, expand, load_concepts, placeholder
 from thesis_lib.diffusion.generation import generate, read_manifest
+from thesis_lib.diffusion.hardness import SCORES
 from thesis_lib.diffusion.inversion import initial_vectors, learn_concepts
 from thesis_lib.evaluation.features import accuracy, collect_features
 from thesis_lib.evaluation.ood import evaluate_arm
@@ -148,7 +149,7 @@ def remake_pictures(bench: Bench, erratum: int) -> None:
     """
     p, seed, folder, classes = bench.parameters, bench.seed, bench.made(erratum), bench.data.classes
     shots = bench.photographs.images.select(bench.rows)
-    work = read_manifest(bench.synthetic)[0].drop(columns="source_digest")
+    work = read_manifest(bench.synthetic)[0].drop(columns=["source_digest", *SCORES], errors="ignore")
     base = load_base_model(p.model)
     if erratum == 6:
         concepts = Concepts(base, {}, classes)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -42,6 +42,8 @@ class Arm(StrEnum):
     REAL_ID_NEAROOD = "real_id_nearood"
     FILLER = "filler"
     """Further ID pictures in the places of the near-OOD ones, never anchors, negatives of nobody."""
+    PROBE_ID = "probe_id"
+    """The encoder of `real`, and a probe that has synthetic ID pictures, too."""
     SECOND_VIEW = "second_view"
     """The second view of a photograph is a synthetic picture made from it."""
     CROSS_ENTROPY_REAL = "cross_entropy_real"
@@ -232,6 +234,8 @@ class HardnessParameters(Section):
     """... and the distance to the own class is below this percentile of other classes' pictures'."""
     candidates: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)] = [501, 651, 801]
     """Timesteps tried for `near_ood.timesteps: auto`."""
+    quota: Positive = 8
+    """Pictures of each class that `training.near_ood_choice: hardness` takes."""
     per_source: Positive = 1
     """Pictures a source and candidate timestep; at the chosen one there are `generation.per_source`."""
 
@@ -284,8 +288,8 @@ class TrainingParameters(Section):
     label_mixing: Share = 0.5
     """Share of a near-OOD picture's label vector that is not its class (Kim et al., arXiv 2206.00384)."""
     near_ood_choice: Literal["all", "hardness", "random"] | Annotated[int, Field(ge=1, le=999)] = "all"
-    """Which near-OOD pictures train: all; those in the near-OOD band; as many of each class and timestep,
-    whatever their hardness; or all of one timestep."""
+    """Which near-OOD pictures train: all; of each class the `hardness.quota` that fit the near-OOD band best; as many
+    of each class and timestep, whatever their hardness; or those of one timestep."""
     id_choice: Literal["all", "object", "background", "band", "confidence", "generative"] = "all"
     """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class that a
     nearest-neighbour classifier, or a generative classifier, is most confident of."""
@@ -315,6 +319,8 @@ class ProbeParameters(Section):
     """Augmented views of each training picture whose features are cached."""
     crop_scale: tuple[Share, Share] = (0.8, 1.0)
     neighbours: Positive = 5
+    pictures: Literal["all", "real"] = "all"
+    """What the probe trains on: all that the arm trains on but near-OOD pictures, or its real pictures only."""
 
 
 class EvaluationParameters(Section):
@@ -339,10 +345,13 @@ class Variant(Section):
 
     @model_validator(mode="after")
     def _training_only(self) -> "Variant":
-        sections = ("training", "encoder", "probe", "hardness")
-        bad = [key for key in self.set if key.partition(".")[0] not in sections or "." not in key]
-        if bad:
-            raise ValueError(f"a variant changes parameters of {', '.join(sections)} only, not {', '.join(bad)}")
+        limits = ("hardness.id_p", "hardness.near_p", "hardness.near_percentile", "hardness.quota")
+        allowed = re.compile(rf"(training|encoder|probe)\.\w+|{'|'.join(map(re.escape, limits))}")
+        if bad := [key for key in self.set if not allowed.fullmatch(key)]:
+            raise ValueError(
+                f"a variant changes parameters of training, encoder and probe, and {', '.join(limits)}, "
+                f"not {', '.join(bad)}"
+            )
         return self
 
 
@@ -384,6 +393,10 @@ class Parameters(Section):
         """The arms and variants that run with a seed."""
         return [name for name in self.arm_names if seed in self.seeds_of(name)]
 
+    def drawn_with(self, seed: int) -> list[str]:
+        """The arms whose figures the analysis of a seed draws: of the first seed those that run with all seeds."""
+        return self.arms if seed == self.seeds[0] else []
+
     def of_arm(self, name: str) -> tuple[Arm, "Parameters"]:
         """The arm behind a name, and the parameters it trains with."""
         if name not in self.variants:
@@ -421,8 +434,8 @@ class Parameters(Section):
         for field, values in (("seeds", self.seeds), ("arms and explore", self.arm_names)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{field} names one value twice: {[str(v) for v in values]}")
-        if taken := set(self.variants) & set(Arm):
-            raise ValueError(f"variants: {sorted(taken)} are names of arms: choose others")
+        if taken := set(self.variants) & {*map(str, Arm), "concepts", "synthetic", "analysis"}:
+            raise ValueError(f"variants: {sorted(taken)} are names of arms or of folders: choose others")
         if unknown := [name for name in self.arm_names if name not in {*Arm, *self.variants}]:
             raise ValueError(
                 f"arms: {', '.join(unknown)} is neither an arm ({', '.join(Arm)}) nor one of the variants "
@@ -506,9 +519,10 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         section: Any = Parameters
         for part in problem["loc"][:-1]:
-            section = section.model_fields[part].annotation if isinstance(part, str) else section
-        known = ", ".join(section.model_fields)
-        return f"unknown parameter {where}; known here: {known}"
+            fields = getattr(section, "model_fields", {})
+            types = [fields[part].annotation, *get_args(fields[part].annotation)] if part in fields else [section]
+            section = next((t for t in types if hasattr(t, "model_fields")), Variant)
+        return f"unknown parameter {where}; known here: {', '.join(section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if not where:

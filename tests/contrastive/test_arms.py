@@ -8,11 +8,11 @@ from thesis_lib.datasets import PreparedSet
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Arm, Kind, Parameters
 
+QUOTA = 6
+
 
 def settings(**training):
-    return Parameters(name="toy").model_copy(
-        update={"training": Parameters(name="toy").training.model_copy(update=training)}
-    )
+    return Parameters.model_validate({"name": "toy", "training": training, "hardness": {"quota": QUOTA}})
 
 
 @pytest.fixture
@@ -42,10 +42,11 @@ def manifest():
                     kind="near_ood",
                     label=label,
                     mask="object",
+                    source_id=f"{label}/{i % 4}",
                     timestep=(651, 801)[i >= 6],
                     p_own=0.01,
                     nearest=label,
-                    p_max=0.1 if accepted else 0.5,
+                    p_max=0.1 if accepted else 0.5 + 0.02 * i,
                     percentile=5.0,
                     confidence=0,
                     generative=0,
@@ -72,13 +73,14 @@ def test_id_pictures_are_chosen_by_mask_band_or_the_surer_half(manifest):
 def test_random_acceptance_takes_as_many_of_each_class_and_timestep(manifest):
     accepted = manifest.iloc[choose_near_ood(manifest, settings(near_ood_choice="hardness"), 0)]
     random = manifest.iloc[choose_near_ood(manifest, settings(near_ood_choice="random"), 0)]
+    assert accepted.groupby("label").size().tolist() == [QUOTA, QUOTA]
     columns = ["label", "timestep"]
-    assert accepted.groupby(columns).size().to_dict() == {(0, 651): 3, (0, 801): 1}
-    assert random.groupby(columns).size().to_dict() == {(0, 651): 3, (0, 801): 1}
-    assert (accepted["p_max"] <= 0.2).all()
+    assert accepted.groupby(columns).size().to_dict() == random.groupby(columns).size().to_dict()
+    assert (accepted.loc[accepted["label"] == 0, "p_max"] <= 0.2).sum() == 4  # all there are, then the next best
+    assert accepted.loc[accepted["label"] == 1, "p_max"].max() == 0.6  # of 0.50 to 0.68
     others = [tuple(choose_near_ood(manifest, settings(near_ood_choice="random"), seed)) for seed in range(5)]
     assert len(set(others)) > 1
-    assert len(choose_near_ood(manifest, settings(near_ood_choice=801), 0)) == 8
+    assert len(choose_near_ood(manifest, settings(near_ood_choice=801), 0)) == 8  # one a source
     assert len(choose_near_ood(manifest, settings(near_ood_choice="all"), 0)) == 20
 
 

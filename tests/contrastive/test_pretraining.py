@@ -9,7 +9,14 @@ from torch.nn.functional import normalize
 from thesis_lib.contrastive.batches import BatchComposer, Pool
 from thesis_lib.contrastive.encoders import Encoder, load_network, save_network
 from thesis_lib.contrastive.losses import SupConLoss
-from thesis_lib.contrastive.pretraining import build_network, gather_views, has_collapsed, pretrain
+from thesis_lib.contrastive.pretraining import (
+    build_network,
+    draw_views,
+    gather_views,
+    has_collapsed,
+    make_views,
+    pretrain,
+)
 from thesis_lib.contrastive.probe import extract_features, knn_accuracy, train_probe
 from thesis_lib.contrastive.views import Views, to_unit_range
 from thesis_lib.errors import ThesisError, ThesisWarning
@@ -54,7 +61,7 @@ def kinds_in(batch):
 
 
 @pytest.mark.parametrize(("arm", "real", "synthetic", "near"), [
-    (Arm.REAL, 4, 0, 0), (Arm.REAL_STRONG, 4, 0, 0), (Arm.SECOND_VIEW, 4, 0, 0), (Arm.CROSS_ENTROPY_REAL, 4, 0, 0),
+    (Arm.REAL, 4, 0, 0), (Arm.PROBE_ID, 4, 0, 0), (Arm.REAL_STRONG, 4, 0, 0), (Arm.SECOND_VIEW, 4, 0, 0), (Arm.CROSS_ENTROPY_REAL, 4, 0, 0),
     (Arm.REAL_ID, 2, 2, 0), (Arm.CROSS_ENTROPY, 2, 2, 0), (Arm.OUTLIER_EXPOSURE, 2, 2, 0), (Arm.ORACLE_ID, 2, 2, 0),
     (Arm.REAL_ID_NEAROOD, 2, 2, 2), (Arm.ORACLE_NEAROOD, 2, 2, 2),
 ])  # fmt: skip
@@ -278,3 +285,16 @@ def test_outlier_exposure_makes_the_probe_undecided_on_outliers_only(pools):
             entropy[name, kind] = -(logits.exp() * logits).sum(1).mean().item()
     assert entropy["exposed", Kind.NEAR_OOD] > entropy["plain", Kind.NEAR_OOD] + 0.3
     assert entropy["exposed", Kind.NEAR_OOD] > entropy["exposed", Kind.REAL] + 0.3
+
+
+def test_arms_that_share_a_slot_share_its_pictures_and_views(pools):
+    """Differences between arms are paired: the anchors' pictures and their augmentation are the same."""
+    drawn = {}
+    for arm in (Arm.REAL_ID, Arm.REAL_ID_NEAROOD, Arm.FILLER):
+        batch = BatchComposer(pools, arm, TRAINING, 0).compose(5)
+        views = draw_views(make_views(arm, PARAMETERS), batch, slice(None), torch.device("cpu"), arm, 32, 7)
+        anchors = ~(batch.is_near_ood | batch.is_filler)
+        drawn[arm] = (batch.pictures[anchors], batch.labels[anchors], views[anchors])
+        assert views.shape == (len(batch.labels), 2, 3, 32, 32)
+    for other in (Arm.REAL_ID_NEAROOD, Arm.FILLER):
+        assert all(torch.equal(a, b) for a, b in zip(drawn[Arm.REAL_ID], drawn[other], strict=True))

@@ -14,6 +14,7 @@ from thesis_lib.diffusion.hardness import (
     bands,
     best_timestep,
     load_hardness_encoder,
+    misfit,
     on_grey,
     score_manifest,
     timesteps_tried,
@@ -186,12 +187,15 @@ def test_the_manifest_gets_the_scores_and_scoring_again_changes_nothing(tiny_bas
     space = Hardness(encoder, prepared_shots, prepared_shots, 1)
     space.calibration += 0.1  # the toy's validation pictures are its shots, at distance 0
     space.scale[:] = 1
-    scored = score_manifest(space, tmp_path, prepared_shots, limits)
-    again = score_manifest(space, tmp_path, prepared_shots, limits)
+    best = best_timestep(score_manifest(space, tmp_path, prepared_shots, limits), limits)
+    scored = score_manifest(space, tmp_path, prepared_shots, limits, best)
+    again = score_manifest(space, tmp_path, prepared_shots, limits, best)
     assert scored.equals(again) and scored.equals(read_manifest(tmp_path)[0])
     near = scored["kind"] == "near_ood"
     assert scored.loc[~near, "accepted_share"].isna().all() and not scored.loc[~near, "timestep_chosen"].any()
     share = accepted_shares(scored, limits)["near_ood"]
     assert (scored.loc[near, "accepted_share"] == scored.loc[near, "timestep"].map(share)).all()
-    assert set(scored.loc[scored["timestep_chosen"], "timestep"]) == {best_timestep(scored, limits)}
+    assert set(scored.loc[scored["timestep_chosen"], "timestep"]) == {best}
+    fits = misfit(scored[near], limits) <= 1
+    assert ((scored.loc[near, "band"] == "near_ood") == fits).all()
     assert scored["generative"].between(0, 1).all()

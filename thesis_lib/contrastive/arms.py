@@ -9,7 +9,7 @@ import torch
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.generation import read_manifest
-from thesis_lib.diffusion.hardness import bands
+from thesis_lib.diffusion.hardness import bands, misfit
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Arm, Kind, Parameters
 from thesis_lib.randomness import numpy_generator
@@ -85,8 +85,9 @@ def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
 def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -> np.ndarray:
     """Positions in the manifest of the near-OOD pictures that `training.near_ood_choice` lets train.
 
-    `hardness` takes those in the near-OOD band, of all timesteps tried; `random` takes as many of each class and
-    timestep, drawn by the seed from all that were made there: the two differ in acceptance alone.
+    `hardness` takes for each class the same number, `hardness.quota`, of pictures that fit the near-OOD band best (see
+    `misfit`), of all timesteps tried; `random` takes as many of each class and timestep, drawn by the seed from all
+    that were made there: the two differ in acceptance alone.
 
     Raises:
         ThesisError: The manifest has no scores to choose by.
@@ -96,17 +97,23 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
     if choice == "all":
         return np.flatnonzero(near)
     if isinstance(choice, int):
-        return np.flatnonzero(near & (manifest["timestep"] == choice).to_numpy())
-    accepted = near & (_band(manifest, parameters) == str(Kind.NEAR_OOD))
+        # as many of every timestep: there are more at the one that was chosen
+        number = manifest.groupby(["source_id", "kind", "timestep"]).cumcount().to_numpy()
+        few = number < parameters.hardness.per_source
+        return np.flatnonzero(near & few & (manifest["timestep"] == choice).to_numpy())
+    _need_scores(manifest)
+    rows = manifest[near].assign(misfit=misfit(manifest[near], parameters.hardness))
+    best = rows.sort_values(["label", "misfit"], kind="stable").groupby("label").head(parameters.hardness.quota).index
+    accepted = manifest.index.isin(best)
     if choice == "hardness":
         return np.flatnonzero(accepted)
     keys = manifest["label"].astype(str) + " " + manifest["timestep"].astype(str)
-    rows = []
+    drawn = []
     for key in np.unique(keys[near]):
         there = np.flatnonzero(near & (keys == key).to_numpy())
         count = int(accepted[there].sum())
-        rows.append(numpy_generator(seed, "random acceptance", key).permutation(there)[:count])
-    return np.sort(np.concatenate(rows))
+        drawn.append(numpy_generator(seed, "random acceptance", key).permutation(there)[:count])
+    return np.sort(np.concatenate(drawn))
 
 
 def _need_scores(manifest: pd.DataFrame) -> None:

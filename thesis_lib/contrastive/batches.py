@@ -1,9 +1,11 @@
 """Which pictures make up a training batch.
 
 Every arm sees the same number of anchors a step: with synthetic ID pictures, half of a class's anchors are synthetic.
-Near-OOD pictures come in addition, so that every anchor meets the stated number of them from its own class.
+Near-OOD pictures come in addition. What is drawn for a class and slot depends on nothing else in the batch, so that
+arms which share a slot share its pictures, and paired differences are not blurred.
 """
 
+import itertools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +63,7 @@ Role = Literal["anchor", "near_ood", "filler"]
 def slots(arm: Arm, p: TrainingParameters) -> list[tuple[Kind, Role, int]]:
     """How many pictures of which kind and role a class has in a batch: the anchors are equally many in every arm."""
     half = p.anchors_per_class // 2
-    if Kind.ID not in arm.kinds or arm is Arm.SECOND_VIEW:
+    if Kind.ID not in arm.kinds or arm in (Arm.SECOND_VIEW, Arm.PROBE_ID):
         return [(Kind.REAL, "anchor", p.anchors_per_class)]
     anchors: list[tuple[Kind, Role, int]] = [(Kind.REAL, "anchor", half), (Kind.ID, "anchor", half)]
     if arm is Arm.FILLER:
@@ -121,14 +123,16 @@ class BatchComposer:
         return {"own_class": own, "all_classes": own * self.parameters.classes_per_batch}
 
     def compose(self, step: int) -> Batch:
-        """The batch of `step`: (kind, picture) drawn class by class, without repeats where the class has enough."""
+        """The batch of `step`, anchors first; within a slot and class without repeats where the class has enough."""
         random = numpy_generator(self.seed, "batch", step)
+        labels = random.choice(self.classes, self.parameters.classes_per_batch, replace=False)
         chosen: list[tuple[Kind, Role, int]] = []
-        for label in random.choice(self.classes, self.parameters.classes_per_batch, replace=False):
-            for kind, role, count in self.slots:
+        for role in ("anchor", "near_ood", "filler"):
+            for label, (kind, _, count) in itertools.product(labels, [slot for slot in self.slots if slot[1] == role]):
                 rows = self.rows[kind][label]
                 if len(rows):
-                    drawn = random.choice(rows, count, replace=count > len(rows))
+                    drawing = numpy_generator(self.seed, "batch", step, int(label), str(kind), role)
+                    drawn = drawing.choice(rows, count, replace=count > len(rows))
                     chosen += [(kind, role, int(row)) for row in drawn]
         real = self.pools[Kind.REAL]
         masks = None

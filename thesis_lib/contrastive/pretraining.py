@@ -115,7 +115,7 @@ def pretrain(
     composer = BatchComposer(pools, arm, p, seed)
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
-    views = (StrongViews if arm is Arm.REAL_STRONG else Views)(parameters.encoder.size, p.views)
+    views = make_views(arm, parameters)
     loss_function = build_loss(p) if loss is None else loss
     checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed, pools)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
@@ -139,7 +139,7 @@ def pretrain(
         labels, *roles = (x.to(accelerator.device) for x in (batch.labels, batch.is_near_ood, batch.is_filler))
         if p.objective == "simclr" and not arm.is_cross_entropy:
             labels = torch.arange(len(labels), device=accelerator.device)
-        drawn = _draw_views(
+        drawn = draw_views(
             views, batch, slice(rank, None, processes), accelerator.device, arm,
             parameters.encoder.size, derive_seed(seed, "views", step, rank),
         )  # fmt: skip
@@ -175,10 +175,29 @@ def pretrain(
     return network.eval(), curve
 
 
-def _draw_views(
+def make_views(arm: Arm, parameters: Parameters) -> Views:
+    """What draws an arm's views."""
+    strong = StrongViews if arm is Arm.REAL_STRONG else Views
+    return strong(parameters.encoder.size, parameters.training.views)
+
+
+def draw_views(
     views: Views, batch: Batch, mine: slice, device: torch.device, arm: Arm, size: int, seed: int
 ) -> torch.Tensor:
-    """Two views of each of a process's pictures: (n, 2, 3, size, size) in [0, 1]."""
+    """Two views of each of a process's pictures, anchors' views drawn apart from the others': the same in every arm.
+
+    Args:
+        views: Draws them.
+        batch: The whole batch.
+        mine: The process's rows.
+        device: Where they are drawn.
+        arm: With `real_strong` backgrounds are pasted first.
+        size: Side of a view in pixels.
+        seed: The step's and process's seed.
+
+    Returns:
+        (n, 2, 3, size, size) in [0, 1].
+    """
     unit = to_unit_range(batch.pictures[mine].to(device), size)
     if arm is Arm.REAL_STRONG and batch.masks is not None:
         masks = batch.masks[mine].to(device)
@@ -186,7 +205,13 @@ def _draw_views(
             masks = nn.functional.interpolate(masks[:, None].float(), (size, size))[:, 0] > 0.5
         unit = paste_backgrounds(unit, masks, 0.5, derive_seed(seed, "backgrounds"))
     if batch.second is None:
-        return views(unit, 2, seed)
+        anchors = ~(batch.is_near_ood | batch.is_filler)[mine].to(device)
+        parts = [views(unit[anchors], 2, seed)]
+        if not anchors.all():
+            parts.append(views(unit[~anchors], 2, derive_seed(seed, "others")))
+        drawn = torch.empty(len(unit), *parts[0].shape[1:], device=device)
+        drawn[anchors], drawn[~anchors] = parts[0], parts[-1] if len(parts) > 1 else parts[0][:0]
+        return drawn
     second = to_unit_range(batch.second[mine].to(device), size)
     return torch.cat([views(unit, 1, seed), views(second, 1, derive_seed(seed, "second"))], dim=1)
 

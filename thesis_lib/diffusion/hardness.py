@@ -233,6 +233,15 @@ def bands(scores: pd.DataFrame, labels: np.ndarray, p: HardnessParameters) -> np
     return np.where(inside, str(Kind.ID), np.where(outside, str(Kind.NEAR_OOD), ""))
 
 
+def misfit(scores: pd.DataFrame, p: HardnessParameters) -> pd.Series:
+    """How far each row of `Hardness.measure` misses the near-OOD band: at most 1 inside its limits, in any unit above.
+
+    A picture of the ID band, which a loose limit could let in, misses it by definition: infinity.
+    """
+    missed = pd.concat([scores["p_max"] / p.near_p, scores["percentile"] / p.near_percentile], axis=1).max(axis=1)
+    return missed.mask(scores["band"] == str(Kind.ID), np.inf) if "band" in scores else missed
+
+
 def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters) -> pd.DataFrame:
     """The near-OOD pictures' bands over timesteps: timestep -> mean over classes of the shares `id` and `near_ood`.
 
@@ -270,7 +279,9 @@ def timesteps_tried(
     return tried if best is None else tried | {best: max(p.per_source, tried[best])}
 
 
-def score_manifest(space: Hardness, folder: Path, shots: PreparedSet, p: HardnessParameters) -> pd.DataFrame:
+def score_manifest(
+    space: Hardness, folder: Path, shots: PreparedSet, p: HardnessParameters, chosen: int | None = None
+) -> pd.DataFrame:
     """Measure the synthetic pictures in `folder` and write what was found into their manifest.
 
     Args:
@@ -278,14 +289,15 @@ def score_manifest(space: Hardness, folder: Path, shots: PreparedSet, p: Hardnes
         folder: The seed's synthetic pictures, all of them made.
         shots: The real training pictures, which the sources are among.
         p: The limits.
+        chosen: The timestep that was chosen, once it is.
 
     Returns:
         The manifest with the columns of `Hardness.measure`, and generative (see `Hardness.genuineness`), band,
-        timestep_chosen (near-OOD pictures at the timestep with the largest accepted share) and accepted_share (that of
-        the picture's timestep; nan for ID pictures).
+        timestep_chosen (near-OOD pictures at `chosen`) and accepted_share (that of the picture's timestep; nan for ID
+        pictures).
 
     Raises:
-        ThesisError: As `read_manifest` and `best_timestep` do.
+        ThesisError: As `read_manifest` does.
     """
     manifest, pictures = read_manifest(folder)
     manifest = manifest[[name for name in manifest if name not in SCORES]]
@@ -299,7 +311,7 @@ def score_manifest(space: Hardness, folder: Path, shots: PreparedSet, p: Hardnes
     scores["band"] = bands(scores, labels, p)
     manifest = pd.concat([manifest, scores], axis=1)
     shares = accepted_shares(manifest, p)[str(Kind.NEAR_OOD)]
-    manifest["timestep_chosen"] = near & (manifest["timestep"] == best_timestep(manifest, p)).to_numpy()
+    manifest["timestep_chosen"] = near & (manifest["timestep"] == chosen).to_numpy()
     manifest["accepted_share"] = manifest["timestep"].map(shares).where(near)
     write_table(folder / "manifest.parquet", manifest)
     return manifest

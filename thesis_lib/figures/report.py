@@ -142,7 +142,7 @@ def report_sections(
     missing = (
         [] if (run / "data" / "ood.parquet").exists() else ["Absent: OOD detection, the data set has no OOD pictures."]
     )
-    if not list(analysis.glob("confusion_field_*.png")):
+    if not any(word("top1/field", language) in str(column) for language in ("en", "de") for column in tables["arms"]):
         missing.append("Absent: changed conditions, the data set has no field pictures.")
     audits = [
         (pd.read_csv(path), caption)

@@ -19,6 +19,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "oracle_id": ("oracle ID", "Orakel-ID"),
     "oracle_nearood": ("oracle ID + near-OOD", "Orakel-ID + Nah-OOD"),
     "nearood_random": ("near-OOD, random", "Nah-OOD, zufällig"),
+    "probe_id": ("real; ID in the probe only", "real; ID nur im Klassifikator"),
+    "encoder_id": ("ID in the encoder only", "ID nur im Encoder"),
     "real_twice": ("real, twice the steps", "real, doppelte Schritte"),
     "real_id_twice": ("real + ID, twice the steps", "real + ID, doppelte Schritte"),
     "nearood_own_class": ("near-OOD, own class", "Nah-OOD, eigene Klasse"),

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import Parameters, read_parameters
+from thesis_lib.parameters import HARDNESS_ENCODER, Parameters, read_parameters
 from thesis_lib.workflow.project import resolve_paths
 from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
 
 if TYPE_CHECKING:
     import pandas as pd
 
+PACKAGE = Path(__file__).parents[1]
 START = 15.0
 """Seconds a job takes to start and to import."""
 SECONDS = dict(data=0.067, inversion=0.029, inspection=0.024, generation=0.024, training=0.0037, analysis=0.078)
@@ -40,6 +41,14 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
         if not (root / "notebooks" / stage.notebook).is_file()
     ]
     found += _base_problems(parameters)
+    base = PACKAGE / "diffusion" / "miniature_parts" if parameters.model.base == "bundled" else parameters.model.base
+    own = parameters.hardness.encoder
+    encoder = Path(base) / HARDNESS_ENCODER if own == "base" else Path(own)
+    if parameters.needs_hardness and not encoder.is_file():
+        found.append(
+            f"hardness.encoder: {encoder} is missing: give an encoder.safetensors of this project, or choose the "
+            "near-OOD timesteps yourself and near_ood_choice: all"
+        )
     weights = parameters.encoder.weights
     if weights not in (None, "imagenet") and not Path(weights).is_file():
         found.append(f"encoder.weights: {weights} is no file: give imagenet, a safetensors file, or leave it out")
@@ -56,13 +65,16 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ThesisWarning)
-            images, ood, _ = read_tables(parameters.data)
+            images, ood, oracle = read_tables(parameters.data)
         remarks += [str(warning.message) for warning in caught if warning.category is ThesisWarning]
         classes = images["class_name"].nunique()
         outside = "no OOD pictures: the figures that need them will be absent" if ood is None else _counts(ood, "set")
         remarks.append(f"data: {classes} classes, pictures: {_counts(images, 'split')}; {outside}")
         if "test" not in set(images["split"]):
             found.append("data: there are no test pictures: the report would have nothing to report")
+        wanted = [name for name in parameters.arm_names if parameters.of_arm(name)[0].is_oracle]
+        if wanted and oracle is None:
+            found.append(f"arms: {', '.join(wanted)} need oracle pictures and the data set has none: take them out")
         found += _broken([*images["path"], *(path for path in images["mask_path"] if path)])
         few_shot(images, parameters.data.shots, parameters.seeds[0])
     except ThesisError as error:

@@ -4,7 +4,7 @@ A stage is one notebook. A job is a stage for one seed and arm; it ends by writi
 what it was made of: the notebook's code cells, the parameters the stage reads, fingerprints of outside files, and the
 keys of its inputs. A job has to run when the stamp is absent or says otherwise, when one of its files is gone, or when
 an input has to run. Time stamps play no part: a notebook saved with outputs, or a run copied elsewhere, is still done.
-A change of the package's code reruns nothing; delete a stage's stamp to have it made anew.
+A change of the package's code reruns nothing; delete a stage's folder to have it made anew.
 """
 
 import functools
@@ -214,10 +214,13 @@ def made_of(job: Job, parameters: Parameters, root: Path, run: Path) -> dict[str
     """What the job's outputs would be made of now, JSON-encodable; arguments as for `plan`."""
     arm, own = parameters.of_arm(job.arm) if job.arm else (None, parameters)
     values, names = own.model_dump(mode="json"), job.stage.reads.split()
+    special: dict[str, Any] = {"arm": str(arm)} if arm else {}
+    if job.stage.name == "analysis" and job.seed is not None:
+        special["drawn"] = parameters.drawn_with(job.seed)
     read = {name: functools.reduce(lambda at, key: at[key], name.split("."), values) for name in names}
     return {
         "notebook": cells_digest(root / "notebooks" / job.stage.notebook),
-        "parameters": read | ({"arm": str(arm)} if arm else {}),
+        "parameters": read | special,
         "outside": _outside(job.stage.name, parameters, root),
         "inputs": {at.stamp: read_stamp(run / at.stamp).get("key") for at in job_inputs(job, parameters)},
     }
