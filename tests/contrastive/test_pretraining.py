@@ -61,7 +61,8 @@ def kinds_in(batch):
 
 
 @pytest.mark.parametrize(("arm", "real", "synthetic", "near"), [
-    (Arm.REAL, 4, 0, 0), (Arm.PROBE_ID, 4, 0, 0), (Arm.REAL_STRONG, 4, 0, 0), (Arm.SECOND_VIEW, 4, 0, 0), (Arm.CROSS_ENTROPY_REAL, 4, 0, 0),
+    (Arm.REAL, 4, 0, 0), (Arm.PROBE_ID, 4, 0, 0), (Arm.REAL_STRONG, 4, 0, 0), (Arm.SECOND_VIEW, 4, 0, 0),
+    (Arm.CROSS_ENTROPY_REAL, 4, 0, 0),
     (Arm.REAL_ID, 2, 2, 0), (Arm.CROSS_ENTROPY, 2, 2, 0), (Arm.OUTLIER_EXPOSURE, 2, 2, 0), (Arm.ORACLE_ID, 2, 2, 0),
     (Arm.REAL_ID_NEAROOD, 2, 2, 2), (Arm.ORACLE_NEAROOD, 2, 2, 2),
 ])  # fmt: skip

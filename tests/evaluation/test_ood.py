@@ -37,7 +37,7 @@ def study() -> tuple[dict[str, torch.Tensor], pd.DataFrame, pd.DataFrame]:
 
     def add(part: str, points: torch.Tensor, rows: torch.Tensor) -> None:
         features[f"{part}_features"], features[f"{part}_logits"] = points, points @ centres.T / 6
-        features[f"{part}_rows"] = rows
+        features[f"{part}_rows"], features[f"{part}_projections"] = rows, points[:, : DIM // 2]
         if part != "bank":
             features[f"odin_{part}"] = (points @ centres.T / 6000).softmax(1).amax(1)
 
@@ -228,7 +228,10 @@ def test_what_the_data_lack_is_absent(study) -> None:
     assert set(got["top1"]) == {"test"}
     without_odin = {k: v for k, v in features.items() if "odin" not in k}
     got = evaluate_arm(without_odin, images, ood, EvaluationParameters(knn=3))
-    assert set(got["auroc"]["near"]) == {"msp", "energy", "knn", "mahalanobis"}
+    assert set(got["auroc"]["near"]) == {"msp", "energy", "knn", "knn_projection", "mahalanobis"}
+    without_head = {k: v for k, v in features.items() if "projections" not in k}
+    got = evaluate_arm(without_head, images, ood, EvaluationParameters(knn=3))
+    assert set(got["auroc"]["near"]) == set(DETECTORS) - {"knn_projection"}
 
 
 def test_features_that_are_not_finite_are_named(study) -> None:

@@ -16,7 +16,7 @@ from thesis_lib.tensors import device_of
 
 def collect_features(
     encoder: Encoder, classifier: Classifier, data: PreparedData, bank_rows: torch.Tensor, size: int,
-    evaluation: EvaluationParameters,
+    evaluation: EvaluationParameters, head: torch.nn.Module | None = None,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """Features and logits of the bank, of every evaluation split, of the OOD and of the oracle pictures.
 
@@ -27,10 +27,12 @@ def collect_features(
         bank_rows: Rows of the image table that make up the bank: the real training pictures.
         size: Side of the encoder's input.
         evaluation: ODIN's temperature and step.
+        head: The projection head, where there is one.
 
     Returns:
         For each part (bank, valid, test, field, ood, oracle; those there are) "<part>_features" (n, d),
-        "<part>_logits" (n, c), "<part>_rows" (n,), and "odin_<part>" (n,) for all but bank and oracle.
+        "<part>_logits" (n, c), "<part>_rows" (n,), with a head "<part>_projections" (n, p), and for all but bank and
+        oracle "odin_<part>" (n,).
     """
     sets: dict[str, tuple[torch.Tensor, torch.Tensor]] = {"bank": (bank_rows, data.images.pictures[bank_rows])}
     split = data.images.table["split"]
@@ -48,7 +50,8 @@ def collect_features(
         features = extract_features(encoder, pictures, size)
         with torch.no_grad():
             logits = classifier(features.to(device)).cpu()
-        result |= {f"{name}_rows": rows, f"{name}_features": features, f"{name}_logits": logits}
+            projections = {} if head is None else {f"{name}_projections": head(features.to(device)).cpu()}
+        result |= {f"{name}_rows": rows, f"{name}_features": features, f"{name}_logits": logits, **projections}
         if name not in ("bank", "oracle"):
             result[f"odin_{name}"] = torch.cat(
                 [

@@ -19,7 +19,7 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.classification import classification_metrics
 from thesis_lib.parameters import EvaluationParameters
 
-DETECTORS = ("msp", "energy", "knn", "mahalanobis", "odin")
+DETECTORS = ("msp", "energy", "knn", "knn_projection", "mahalanobis", "odin")
 ID_SPLITS = ("valid", "test", "field")
 METRICS = ("auroc", "aupr_id_positive", "aupr_ood_positive", "fpr95_id_positive", "fpr95_ood_positive")
 
@@ -28,7 +28,8 @@ def detector_scores(features: Mapping[str, Tensor], bank_labels: Tensor, k: int)
     """Score every picture with every detector.
 
     MSP: maximum softmax probability (Hendrycks and Gimpel 2017). Energy: log-sum-exp of the logits (Liu et al. 2020).
-    kNN: minus the distance to the k-th nearest bank picture, features L2-normalised (Sun et al. 2022). Mahalanobis:
+    kNN: minus the distance to the k-th nearest bank picture, features L2-normalised (Sun et al. 2022); the same on the
+    projection head's output, where the contrastive loss acts and which is thrown away otherwise. Mahalanobis:
     minus the squared distance to the nearest class mean (Lee et al. 2018). ODIN: as precomputed by `odin_scores`.
 
     Args:
@@ -52,6 +53,9 @@ def detector_scores(features: Mapping[str, Tensor], bank_labels: Tensor, k: int)
             f"evaluation.knn ({k}) is more than the {len(bank)} real training pictures it is measured against: lower it"
         )
     knn = KNN(None, k=k).fit_features(bank, bank_labels)
+    projected = None
+    if "bank_projections" in features:
+        projected = KNN(None, k=k).fit_features(features["bank_projections"].double(), bank_labels)
     distance = mahalanobis(bank, bank_labels)
     scores: dict[str, dict[str, np.ndarray]] = {name: {} for name in DETECTORS}
     for part in (*ID_SPLITS, "ood"):
@@ -62,6 +66,9 @@ def detector_scores(features: Mapping[str, Tensor], bank_labels: Tensor, k: int)
         scores["msp"][part] = -MaxSoftmax.score(logits).numpy()
         scores["energy"][part] = -EnergyBased.score(logits).numpy()
         scores["knn"][part] = -knn.predict_features(points).numpy()
+        if projected is not None:
+            points_there = features[f"{part}_projections"].double()
+            scores["knn_projection"][part] = -projected.predict_features(points_there).numpy()
         if distance is not None:
             scores["mahalanobis"][part] = -distance(points).numpy()
         if f"odin_{part}" in features:

@@ -17,6 +17,7 @@ NAMES = {
     "top1/field": "accuracy in changed conditions (field)",
     "top1/test": "accuracy in the laboratory set-up (test)",
     "auroc/near/knn": "near-OOD AUROC (kNN)",
+    "auroc/near/knn_projection": "near-OOD AUROC of kNN on the projection head's output",
 }
 ANSWERS = {
     "shown": "Yes.",
@@ -107,6 +108,13 @@ def _second_question(table: pd.DataFrame, verdicts: Mapping[str, str]) -> list[s
             "descriptive": "too few seeds to say what it costs.",
         }
         sentences += [f"For recognition: {cost[verdicts['H3']]}", recognition]
+    sentences += filter(None, [
+        _fact(table, arm, base, "auroc/near/knn_projection", lead)
+        for arm, base, lead in (
+            ("real_id_nearood", "real_id", "Where the negatives act, "),
+            ("oracle_nearood", "oracle_id", "There, with a perfect generator's pictures, "),
+        )
+    ])  # fmt: skip
     filler = _fact(table, "real_id_nearood", "filler", "auroc/near/knn", "Is it only more pictures? With a filler, ")
     return [*sentences, *filter(None, [filler])]
 

@@ -53,6 +53,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "msp": ("MSP", "MSP"),
     "energy": ("energy", "Energie"),
     "knn": ("kNN", "kNN"),
+    "knn_projection": ("kNN, projection", "kNN, Projektion"),
     "mahalanobis": ("Mahalanobis", "Mahalanobis"),
     "odin": ("ODIN", "ODIN"),
     "size": ("size alone", "nur Größe"),
