@@ -198,6 +198,8 @@ class GenerationParameters(Section):
     per_source: Positive = 4
     """Synthetic pictures a source and set."""
     batch: Positive = 32
+    precision: Literal["model", "bf16"] = "model"
+    """`bf16`: the UNet denoises in bfloat16, on new processors at least 1.5 times as fast; the VAE stays as it is."""
     id: SetParameters = SetParameters(timesteps=[200])
     background: SetParameters | None = None
     """A second ID set, most often with `mask: background`: the object stays, its surroundings change."""

@@ -150,3 +150,13 @@ def test_timesteps_that_are_tried_out_come_beside_the_sets_and_more_can_follow(t
     after = contents(tmp_path)
     assert len(after) == len(more) and before.items() <= after.items()
     assert work_list(tiny_base, concepts, sources, p, 0)["kind"].eq("id").all()
+
+
+def test_bf16_is_written_down_and_hardly_differs(tiny_base, shots, tmp_path):
+    make(tiny_base, shots, tmp_path / "plain")
+    make(tiny_base, shots, tmp_path / "bf16", P.model_copy(update={"precision": "bf16"}))
+    (first, plain), (second, fast) = read_manifest(tmp_path / "plain"), read_manifest(tmp_path / "bf16")
+    assert set(first["precision"]) == {"model"} and set(second["precision"]) == {"bf16"}
+    difference = (plain.float() - fast.float()).abs().mean()
+    assert 0 < difference < 3
+    assert tiny_base.autocast is None

@@ -11,7 +11,7 @@ from thesis_lib.diffusion import miniature as m
 from thesis_lib.diffusion import miniature_training as training
 from thesis_lib.diffusion.base import BUNDLED, load_base_model
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import ModelParameters
+from thesis_lib.parameters import HARDNESS_ENCODER, ModelParameters
 
 TOY = m.MiniatureRecipe(
     size=32, vae_channels=(8, 8, 8), unet_channels=(16, 32, 32), text_width=32, text_layers=1, vae_crop_steps=3,
@@ -154,8 +154,8 @@ def test_the_size_must_fit(tiny_model_folder):
 
 @pytest.mark.skipif(not (BUNDLED / "model_index.json").exists(), reason="the bundled miniature is not in the package")
 def test_the_bundled_miniature_is_small_and_whole():
-    size = sum(path.stat().st_size for path in BUNDLED.rglob("*.safetensors"))
-    assert size <= 32e6
+    assert (BUNDLED / HARDNESS_ENCODER).stat().st_size <= 3e6
+    assert sum(path.stat().st_size for path in BUNDLED.glob("*/*.safetensors")) <= 32e6
     base = load_base_model(ModelParameters())
     assert (base.size, base.latent_side, base.tokenizer.model_max_length) == (64, 16, 48)
     assert not list(BUNDLED.rglob("*.bin")) and not list(BUNDLED.rglob("*.pt"))

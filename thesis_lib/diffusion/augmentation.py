@@ -135,7 +135,8 @@ def denoise(
     kept = [part.to(base.device, torch.float32) for part in keep] if keep else None
     for i, t in enumerate(timesteps):
         model_input = x.to(base.dtype)
-        predicted = base.unet(torch.cat([model_input] * 2) if guided else model_input, t, context).sample.float()
+        with torch.autocast(base.device.type, base.autocast, enabled=base.autocast is not None):
+            predicted = base.unet(torch.cat([model_input] * 2) if guided else model_input, t, context).sample.float()
         if guided:
             without, with_prompt = predicted.chunk(2)
             predicted = without + scale * (with_prompt - without)

@@ -25,6 +25,7 @@ class BaseModel:
         digest: Tells two models of one name apart; part of every manifest row.
         size: Side of the pictures in pixels.
         through_vae: Whether encoders see all pictures through this model's VAE.
+        autocast: Lower precision in which the UNet denoises; none for that of its weights.
     """
 
     name: str
@@ -38,6 +39,7 @@ class BaseModel:
     scheduler: DDIMScheduler
     device: torch.device
     dtype: torch.dtype
+    autocast: torch.dtype | None = None
 
     @property
     def latent_side(self) -> int:

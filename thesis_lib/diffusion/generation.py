@@ -4,6 +4,7 @@ A PNG carries its manifest row as text. So a resumed run compares all that deter
 the work can be divided among machines that share a folder.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping
@@ -124,6 +125,7 @@ def work_list(
                         "concept": digests[source["class_name"]],
                         "steps": p.steps,
                         "scheduler": type(base.scheduler).__name__,
+                        "precision": p.precision,
                         "mask": settings.mask,
                         "through_vae": base.through_vae,
                         "size": base.size,
@@ -174,6 +176,7 @@ def generate(
     Raises:
         ThesisError: The disk is full, or an object mask is empty; what was made is kept.
     """
+    base = dataclasses.replace(base, autocast=torch.bfloat16 if p.precision == "bf16" else None)
     needed = sorted(work["source"].unique())
     position = {row: i for i, row in enumerate(needed)}
     used, objects = pictures[needed], masks[needed]
