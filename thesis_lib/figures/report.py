@@ -149,6 +149,10 @@ def report_sections(
         for name, caption in (("audit", "Accuracies by erratum"), ("differences", "Differences of arms by erratum"))
         if (path := run / "audit" / f"{name}.csv").exists()
     ]
+    validity = []
+    if (synthetic / "validity.json").exists():
+        shares = pd.DataFrame(read_json(synthetic / "validity.json", "")).T.rename_axis("pictures").reset_index()
+        validity.append((shares, "Share of real pictures in the bands: a near-OOD band that is one holds near parts"))
     moved = [(run / "audit" / "shifts.png", "How far each erratum moves the differences of the arms")]
     stamp = read_json(analysis / "stage.json", "run notebook 06 first")
     versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
@@ -188,13 +192,13 @@ def report_sections(
                 (first / "concepts" / "previews.png", "What the learned concepts mean to the model"),
                 (synthetic / "sheet_id.png", "In-distribution pictures"),
                 (synthetic / "sheet_near_ood.png", "Near-OOD pictures"),
-                (synthetic / "hardness.png", "Hardness of the synthetic pictures"),
-                (synthetic / "timesteps.png", "Hardness by insertion timestep"),
+                (synthetic / "hardness.png", "Distance to the class over the timestep, and the bands"),
                 *(
                     (path, f"Inspection: {path.stem.replace('_', ' ')}")
                     for path in sorted((run / "inspection").glob("*.png"))
                 ),
             ),
+            validity,
         ),
         Section(
             "Training",
