@@ -18,8 +18,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.contrastive.pretraining import pretrain
 from thesis_lib.diffusion.base import load_base_model
-from thesis_lib.diffusion.generation import choose_sources, generate, read_manifest, work_list
+from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.inversion import learn_concepts
+from thesis_lib.diffusion.manifest import read_manifest
 from thesis_lib.parameters import Arm, InversionParameters, Kind, ModelParameters, Parameters, read_parameters
 
 

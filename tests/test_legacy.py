@@ -12,8 +12,9 @@ from thesis_lib.contrastive.losses import SupConLoss
 from thesis_lib.datasets import PreparedData, PreparedSet
 from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.concepts import Concepts, save_concepts
-from thesis_lib.diffusion.generation import choose_sources, generate, read_manifest, work_list
+from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.inversion import initial_vectors, learn_concepts
+from thesis_lib.diffusion.manifest import read_manifest
 from thesis_lib.figures.audit import audit_shifts, completed, contrasts, readable_audit, readable_contrasts
 from thesis_lib.figures.style import TEXT_WIDTH
 from thesis_lib.legacy import (

@@ -25,9 +25,9 @@ from thesis_lib.contrastive.probe import train_probe
 from thesis_lib.datasets import PreparedData, PreparedSet
 from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.concepts import Concepts, expand, load_concepts, placeholder
-from thesis_lib.diffusion.generation import generate, read_manifest
-from thesis_lib.diffusion.hardness import SCORES
+from thesis_lib.diffusion.generation import generate
 from thesis_lib.diffusion.inversion import initial_vectors, learn_concepts
+from thesis_lib.diffusion.manifest import SCORES, read_manifest
 from thesis_lib.evaluation.features import accuracy, collect_features
 from thesis_lib.evaluation.ood import evaluate_arm
 from thesis_lib.parameters import Arm, Kind, Parameters

@@ -7,7 +7,8 @@ from PIL import Image
 
 from thesis_lib.diffusion.augmentation import as_seen
 from thesis_lib.diffusion.concepts import Concepts
-from thesis_lib.diffusion.generation import choose_sources, generate, read_manifest, work_list
+from thesis_lib.diffusion.generation import choose_sources, generate, work_list
+from thesis_lib.diffusion.manifest import read_manifest
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, SetParameters
 

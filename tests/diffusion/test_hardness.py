@@ -7,19 +7,16 @@ from thesis_lib.contrastive.encoders import Encoder, load_encoder, save_network
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.concepts import Concepts
-from thesis_lib.diffusion.generation import choose_sources, generate, read_manifest, work_list
+from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.hardness import (
     Hardness,
-    accepted_shares,
-    bands,
-    best_timestep,
     load_hardness_encoder,
-    misfit,
     on_grey,
     score_manifest,
     timesteps_tried,
     train_hardness_encoder,
 )
+from thesis_lib.diffusion.manifest import accepted_shares, bands, best_timestep, misfit, read_manifest
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import (
     EncoderParameters,

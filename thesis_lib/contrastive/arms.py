@@ -8,8 +8,7 @@ import torch
 
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.datasets import PreparedSet
-from thesis_lib.diffusion.generation import read_manifest
-from thesis_lib.diffusion.hardness import bands, misfit
+from thesis_lib.diffusion.manifest import bands, misfit, read_manifest
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Arm, Kind, Parameters
 from thesis_lib.randomness import numpy_generator

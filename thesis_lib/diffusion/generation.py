@@ -215,28 +215,3 @@ def generate(
     if len(done) == len(rows):
         write_table(folder / "manifest.parquet", done)
     return done
-
-
-def read_manifest(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:
-    """The manifest and its pictures, uint8 (n, 3, size, size).
-
-    Raises:
-        ThesisError: No manifest, or a picture of it is missing or broken.
-    """
-    path = folder / "manifest.parquet"
-    if not path.exists():
-        raise ThesisError(
-            f"{folder} has no manifest.parquet: run notebook 04 first (thesis run ... --until generation)"
-        )
-    manifest = pd.read_parquet(path)
-    return manifest, torch.stack([_read_picture(folder / name) for name in manifest["path"]])
-
-
-def _read_picture(path: Path) -> torch.Tensor:
-    try:
-        with Image.open(path) as picture:
-            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ThesisError(
-            f"{path} is missing or broken ({error}): run notebook 04 again, it makes what is missing"
-        ) from None

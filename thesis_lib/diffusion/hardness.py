@@ -20,7 +20,7 @@ from thesis_lib.contrastive.probe import extract_features
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.augmentation import insertion_timestep
 from thesis_lib.diffusion.base import BaseModel, base_folder
-from thesis_lib.diffusion.generation import read_manifest
+from thesis_lib.diffusion.manifest import SCORES, accepted_shares, bands, read_manifest
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import (
     HARDNESS_ENCODER,
@@ -35,10 +35,6 @@ from thesis_lib.parameters import (
 from thesis_lib.storage import write_table
 
 GREY = 128
-SCORES = (
-    *("d_own", "p_own", "p_max", "nearest", "percentile", "confidence"),
-    *("generative", "band", "timestep_chosen", "accepted_share"),
-)
 SHARPNESS = 0.05
 """Temperature that turns mean cosine distances to classes into confidences, as CLIP's does with similarities."""
 
@@ -221,54 +217,6 @@ class Hardness:
         is_real = np.arange(len(both)) < len(real)
         model = LogisticRegression(C=10, class_weight="balanced", max_iter=1000).fit(both, is_real)
         return model.predict_proba(made.numpy())[:, 1]
-
-
-def bands(scores: pd.DataFrame, labels: np.ndarray, p: HardnessParameters) -> np.ndarray:
-    """The band of each row of `Hardness.measure`: `id`, `near_ood`, or "" for pictures that are to be discarded.
-
-    A picture that enters another class's band is never near-OOD: p_max forbids it.
-    """
-    inside = (scores["p_own"] >= p.id_p) & (scores["nearest"].to_numpy() == labels)
-    outside = (scores["p_max"] <= p.near_p) & (scores["percentile"] < p.near_percentile)
-    return np.where(inside, str(Kind.ID), np.where(outside, str(Kind.NEAR_OOD), ""))
-
-
-def misfit(scores: pd.DataFrame, p: HardnessParameters) -> pd.Series:
-    """How far each row of `Hardness.measure` misses the near-OOD band: at most 1 inside its limits, in any unit above.
-
-    A picture of the ID band, which a loose limit could let in, misses it by definition: infinity.
-    """
-    missed = pd.concat([scores["p_max"] / p.near_p, scores["percentile"] / p.near_percentile], axis=1).max(axis=1)
-    return missed.mask(scores["band"] == str(Kind.ID), np.inf) if "band" in scores else missed
-
-
-def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters) -> pd.DataFrame:
-    """The near-OOD pictures' bands over timesteps: timestep -> mean over classes of the shares `id` and `near_ood`.
-
-    Args:
-        manifest: The manifest with the scores of `Hardness.measure`.
-        p: The limits.
-    """
-    rows = manifest[manifest["kind"] == str(Kind.NEAR_OOD)]
-    band = bands(rows, rows["label"].to_numpy(), p)
-    shares = pd.DataFrame({name: band == name for name in (str(Kind.ID), str(Kind.NEAR_OOD))}, index=rows.index)
-    by_class = shares.groupby([rows["timestep"], rows["label"]]).mean()
-    return by_class.groupby("timestep").mean()
-
-
-def best_timestep(manifest: pd.DataFrame, p: HardnessParameters) -> int:
-    """t*: the timestep with the largest accepted share, the smaller one of two alike.
-
-    Raises:
-        ThesisError: No picture of any timestep is in the near-OOD band.
-    """
-    shares = accepted_shares(manifest, p)[str(Kind.NEAR_OOD)]
-    if not shares.max() > 0:
-        raise ThesisError(
-            f"none of the pictures made at timesteps {list(shares.index)} lies in the near-OOD band: try other "
-            "hardness.candidates, or raise hardness.near_p and near_percentile"
-        )
-    return int(str(shares.idxmax()))
 
 
 def timesteps_tried(

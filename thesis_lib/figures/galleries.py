@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thesis_lib.diffusion.generation import read_manifest
+from thesis_lib.diffusion.manifest import read_manifest
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, styled, to_image
 from thesis_lib.figures.words import wrapped

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thesis_lib.diffusion.generation import read_manifest
+from thesis_lib.diffusion.manifest import read_manifest
 from thesis_lib.figures.style import COLOURS, TEXT_WIDTH, localise, styled, to_image
 from thesis_lib.figures.words import word
 from thesis_lib.parameters import Kind
