@@ -63,7 +63,7 @@ def hardness_curve(
         right.annotate("t*", (chosen.iloc[0], 1), (2, -8), xycoords=right.get_xaxis_transform(),
                        textcoords="offset points", fontsize=7)  # fmt: skip
     right.set(xlabel=word("timestep", language), ylabel=word("in_band", language), ylim=(0, None))
-    right.legend(loc="upper right")
+    right.legend(loc="center left")
     for ax in (left, right):
         localise(ax, language)
     place = {source: row for row, source in enumerate(table["source_id"])}
