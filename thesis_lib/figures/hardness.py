@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thesis_lib.diffusion.manifest import read_manifest
 from thesis_lib.figures.style import COLOURS, TEXT_WIDTH, localise, styled, to_image
-from thesis_lib.figures.words import word
+from thesis_lib.figures.words import word, wrapped
 from thesis_lib.parameters import Kind
 
 
@@ -50,7 +50,7 @@ def hardness_curve(
     top = float(min(high.max(), 1.6 * middle.max()))
     for (name, (start, end)), colour in zip(limits.items(), (COLOURS[5], COLOURS[1]), strict=False):
         left.axhspan(start, min(end, top), color=colour, alpha=0.35, linewidth=0, label=word(name, language))
-    left.set(xlabel=word("timestep", language), ylabel=word("d_own", language), ylim=(0, top))
+    left.set(xlabel=word("timestep", language), ylabel=wrapped(word("d_own", language), 1.5, 8), ylim=(0, top))
     left.legend(loc="lower right")
     for index, name in enumerate((str(Kind.ID), str(Kind.NEAR_OOD))):
         shares = (changed["band"] == name).groupby([changed["timestep"], changed["label"]]).mean()
