@@ -8,7 +8,7 @@ import torch
 
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.datasets import PreparedSet
-from thesis_lib.diffusion.manifest import bands, misfit, read_manifest
+from thesis_lib.diffusion.manifest import bands, misfit, read_manifest, source_rows
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Arm, Kind, Parameters
 from thesis_lib.randomness import numpy_generator
@@ -44,7 +44,6 @@ def build_pools(
     known = dict(zip(shots.table["class_name"], shots.table["label"], strict=True))
     if any(known.get(name) != label for name, label in zip(manifest["class_name"], manifest["label"], strict=True)):
         raise ThesisError(f"{synthetic}: the manifest's classes are not the data's: run notebook 04 again")
-    place = {source: row for row, source in enumerate(shots.table["source_id"])}
     for kind in arm.kinds[1:]:
         rows = choose_id(manifest, parameters) if kind is Kind.ID else choose_near_ood(manifest, parameters, seed)
         if not len(rows):
@@ -53,7 +52,7 @@ def build_pools(
                 f"none of the {kind} pictures in {synthetic} is chosen by {choice}: choose all, or run notebook 04 "
                 "with other sets"
             )
-        sources = torch.tensor([place[source] for source in manifest["source_id"].iloc[rows]])
+        sources = torch.tensor(source_rows(manifest.iloc[rows], shots.table))
         pools[kind] = Pool(pictures[rows], _labels(manifest.iloc[rows]), sources=sources)
     return pools
 

@@ -97,8 +97,8 @@ def work_list(
     for name, (kind, settings) in p.sets.items():
         parts = [("", entry_points(base, p, settings), p.per_source)]
         if settings.timesteps == "auto":
-            entries = {t: insertion_timestep(base, p.steps, timestep=t) for t in tried or {}}
-            parts = [(f"t{entry[0]:03d}_", [entry], (tried or {})[t]) for t, entry in entries.items()]
+            entries = [(insertion_timestep(base, p.steps, timestep=t), count) for t, count in (tried or {}).items()]
+            parts = [(f"t{entry[0]:03d}_", [entry], count) for entry, count in entries]
         for (tag, entry_list, count), (index, source) in itertools.product(parts, sources.iterrows()):
             for number in range(count):
                 key = (name, source["source_id"], f"{tag}{number}" if tag else number)

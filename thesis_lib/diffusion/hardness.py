@@ -20,7 +20,7 @@ from thesis_lib.contrastive.probe import extract_features
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.augmentation import insertion_timestep
 from thesis_lib.diffusion.base import BaseModel, base_folder
-from thesis_lib.diffusion.manifest import SCORES, accepted_shares, bands, read_manifest
+from thesis_lib.diffusion.manifest import SCORES, accepted_shares, bands, read_manifest, source_rows
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import (
     HARDNESS_ENCODER,
@@ -249,8 +249,7 @@ def score_manifest(
     """
     manifest, pictures = read_manifest(folder)
     manifest = manifest[[name for name in manifest if name not in SCORES]]
-    place = dict(zip(shots.table["source_id"], range(len(shots.table)), strict=True))
-    rows = [place[source] for source in manifest["source_id"]]
+    rows = source_rows(manifest, shots.table)
     features, labels = space.features(pictures, shots.masks[rows]), manifest["label"].to_numpy()
     scores = space.measure(features, labels, shots.table["capture_group"].to_numpy(str)[rows])
     near = (manifest["kind"] == str(Kind.NEAR_OOD)).to_numpy()
@@ -277,8 +276,7 @@ def second_opinion(
     manifest, pictures = read_manifest(folder)
     near = np.flatnonzero(manifest["kind"] == str(Kind.NEAR_OOD))
     rows = manifest.iloc[near]
-    place = dict(zip(shots.table["source_id"], range(len(shots.table)), strict=True))
-    sources = [place[source] for source in rows["source_id"]]
+    sources = source_rows(rows, shots.table)
     other = Hardness(encoder, shots, valid, p.neighbours)
     groups = shots.table["capture_group"].to_numpy(str)[sources]
     scores = other.measure(other.features(pictures[near], shots.masks[sources]), rows["label"].to_numpy(), groups)

@@ -32,6 +32,12 @@ def read_manifest(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:
     return manifest, torch.stack([_read_picture(folder / name) for name in manifest["path"]])
 
 
+def source_rows(manifest: pd.DataFrame, shots: pd.DataFrame) -> list[int]:
+    """For each picture of a manifest the position of its source in the table of the shots."""
+    place = {source: row for row, source in enumerate(shots["source_id"])}
+    return [place[source] for source in manifest["source_id"]]
+
+
 def _read_picture(path: Path) -> torch.Tensor:
     try:
         with Image.open(path) as picture:
