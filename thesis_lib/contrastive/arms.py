@@ -100,7 +100,8 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
         few = number < parameters.hardness.per_source
         return np.flatnonzero(near & few & (manifest["timestep"] == choice).to_numpy())
     _need_scores(manifest)
-    rows = manifest[near].assign(misfit=misfit(manifest[near], parameters.hardness))
+    rows = manifest[near]
+    rows = rows.assign(misfit=misfit(rows, rows["label"].to_numpy(), parameters.hardness))
     best = rows.sort_values(["label", "misfit"], kind="stable").groupby("label").head(parameters.hardness.quota).index
     accepted = manifest.index.isin(best)
     if choice == "hardness":

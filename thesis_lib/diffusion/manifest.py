@@ -58,13 +58,13 @@ def bands(scores: pd.DataFrame, labels: np.ndarray, p: HardnessParameters) -> np
     return np.where(inside, str(Kind.ID), np.where(outside, str(Kind.NEAR_OOD), ""))
 
 
-def misfit(scores: pd.DataFrame, p: HardnessParameters) -> pd.Series:
+def misfit(scores: pd.DataFrame, labels: np.ndarray, p: HardnessParameters) -> pd.Series:
     """How far each row of `Hardness.measure` misses the near-OOD band: at most 1 inside its limits, in any unit above.
 
     A picture of the ID band, which a loose limit could let in, misses it by definition: infinity.
     """
     missed = pd.concat([scores["p_max"] / p.near_p, scores["percentile"] / p.near_percentile], axis=1).max(axis=1)
-    return missed.mask(scores["band"] == str(Kind.ID), np.inf) if "band" in scores else missed
+    return missed.mask(bands(scores, labels, p) == str(Kind.ID), np.inf)
 
 
 def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters) -> pd.DataFrame:
