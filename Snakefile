@@ -53,8 +53,8 @@ for stage in STAGES:
         params:
             wildcards=" ".join(f"--{name} {{{name}}}" for name in stage.wildcards),
         priority:
-            int(not stage.threads)  # what wants all cores comes first, else single jobs keep them from it
-        threads: stage.threads or int(config.get("cores", 1))
+            int(not stage.threads)  # what may want all cores comes first, else single jobs keep them from it
+        threads: stage.threads_of(int(config.get("cores", 1)), len(parameters.seeds))
         resources:
             mem_mb=16000,
             runtime=stage.minutes,

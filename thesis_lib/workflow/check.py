@@ -102,7 +102,7 @@ def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int 
             continue
         count = f"{stage.name:<12}{len(jobs):>3} job{'s' if len(jobs) > 1 else ' '}"
         rate = _measured_rate(stage.name, asked, run.parent, classes)
-        at_once = min(len(jobs), cores // stage.threads if stage.threads else 1)
+        at_once = min(len(jobs), cores // stage.threads_of(cores, len(asked.seeds)))
         one = START + (rate or SECONDS.get(stage.name, 0.0)) * work(stage.name, asked, classes)
         seconds = one * len(jobs) / at_once
         if rate is None and asked.model.base != "bundled" and stage.name in ("inversion", "inspection", "generation"):

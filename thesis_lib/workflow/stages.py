@@ -39,7 +39,7 @@ class Stage:
     keeps: tuple[str, ...] = ("**/*",)
     """Patterns of the files in its folder that must stay for the stage to count as done."""
     threads: int = 0
-    """0: all cores of the run."""
+    """0: its share of the run's cores, see `threads_of`."""
     gpu: bool = False
     minutes: int = 60
     """Time limit, asked of a cluster."""
@@ -48,6 +48,10 @@ class Stage:
     def wildcards(self) -> list[str]:
         """What it is run for each of: nothing, `seed`, or `seed` and `arm`."""
         return [name for name in ("seed", "arm") if f"{{{name}}}" in self.folder]
+
+    def threads_of(self, cores: int, seeds: int) -> int:
+        """Threads of one job: all cores, or where it runs for each seed, seeds beside each other: that is faster."""
+        return self.threads or max(1, cores // (seeds if "seed" in self.wildcards else 1))
 
 
 _DIFFUSION = "data model inversion generation hardness language"
