@@ -254,8 +254,9 @@ class EncoderParameters(Section):
     """`imagenet` (torchvision, downloaded), or a safetensors file; none starts from nothing."""
     size: Annotated[int, Field(ge=16, le=512)] = 64
     """Side of the views in pixels."""
-    projection: tuple[Positive, Positive] = (128, 64)
-    """Hidden and output width of the projection head."""
+    projection: tuple[Positive, Positive] | None = (128, 64)
+    """Hidden and output width of the projection head, which is put aside after pre-training; none: the contrastive loss
+    acts on the representation itself."""
 
     @model_validator(mode="after")
     def _width_fits(self) -> "EncoderParameters":

@@ -166,6 +166,20 @@ def test_simclr_takes_no_labels(pools, tmp_path):
     assert history["loss"].iloc[0] == pytest.approx(same["loss"].iloc[0])
 
 
+def test_without_a_head_the_loss_acts_on_the_representation(pools, tmp_path):
+    encoder = ENCODER.model_copy(update={"projection": None})
+    parameters = PARAMETERS.model_copy(update={"encoder": encoder})
+    network, _ = pretrain(Arm.REAL_ID_NEAROOD, pools, parameters, 0, tmp_path)
+    unit = to_unit_range(pools[Kind.REAL].pictures, 32)
+    with torch.no_grad():
+        assert torch.equal(network(unit), normalize(network.encoder(unit), dim=-1))
+    save_network(tmp_path / "saved", encoder=network.encoder, head=network.head)
+    assert load_tensors(tmp_path / "saved" / "head.safetensors")[0] == {}
+    with_head = build_network(Arm.REAL, pools, PARAMETERS, 0).encoder.state_dict()
+    bare = build_network(Arm.REAL, pools, parameters, 0).encoder.state_dict()
+    assert all(torch.equal(with_head[name], bare[name]) for name in bare)  # the same first weights
+
+
 def test_collapse_is_detected_and_said(pools, tmp_path):
     flat = pd.DataFrame({"excess": [0.01] * 50})
     assert has_collapsed(flat) and not has_collapsed(pd.DataFrame({"excess": [-0.5] * 50}))

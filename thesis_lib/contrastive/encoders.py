@@ -131,6 +131,14 @@ class ProjectionHead(nn.Sequential):
         return F.normalize(super().forward(features), dim=-1)
 
 
+class UnitSphere(nn.Module):
+    """No projection head: the loss acts on the normalised representation itself, which is then what is used."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (n, d) to unit vectors (n, d)."""
+        return F.normalize(features, dim=-1)
+
+
 class Classifier(nn.Module):
     """A linear classifier on standardised features.
 

@@ -13,7 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from thesis_lib.contrastive.batches import Batch, BatchComposer, Pool
-from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead
+from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead, UnitSphere
 from thesis_lib.contrastive.losses import ContrastiveLoss, build_loss
 from thesis_lib.contrastive.views import StrongViews, Views, paste_backgrounds, to_unit_range
 from thesis_lib.errors import ThesisWarning
@@ -24,11 +24,11 @@ from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest
 
 
 class TwoStage(nn.Module):
-    """An encoder and what stands on it while it trains: a projection head, or a linear classifier.
+    """An encoder and what stands on it while it trains: a projection head or none, or a linear classifier.
 
     Args:
         encoder: The encoder.
-        head: `ProjectionHead` or `Classifier`.
+        head: `ProjectionHead`, `UnitSphere` or `Classifier`.
     """
 
     def __init__(self, encoder: Encoder, head: nn.Module) -> None:
@@ -57,6 +57,8 @@ def build_network(arm: Arm, pools: Mapping[Kind, Pool], parameters: Parameters, 
         head: nn.Module
         if arm.is_cross_entropy:
             head = Classifier(encoder.num_features, int(real.labels.max()) + 1)
+        elif parameters.encoder.projection is None:
+            head = UnitSphere()
         else:
             head = ProjectionHead(encoder.num_features, *parameters.encoder.projection)
     return TwoStage(encoder, head).to(memory_format=torch.channels_last)  # a quarter faster on a CPU
