@@ -15,7 +15,7 @@ from shlex import quote
 
 from snakemake.utils import min_version
 
-from thesis_lib.parameters import read_parameters
+from thesis_lib.parameter_files import read_parameters
 from thesis_lib.workflow.stages import STAGES, Job, all_jobs, job_inputs, make_job
 
 min_version("9.10")

@@ -21,7 +21,8 @@ from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.inversion import learn_concepts
 from thesis_lib.diffusion.manifest import read_manifest
-from thesis_lib.parameters import Arm, InversionParameters, Kind, ModelParameters, Parameters, read_parameters
+from thesis_lib.parameter_files import read_parameters
+from thesis_lib.parameters import Arm, InversionParameters, Kind, ModelParameters, Parameters
 
 
 def build(configs: Path, out: Path) -> None:

@@ -1,7 +1,8 @@
 import pytest
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Arm, dump_parameters, read_parameters
+from thesis_lib.parameter_files import dump_parameters, read_parameters
+from thesis_lib.parameters import Arm
 
 VARIANTS = """
 name: toy

@@ -1,20 +1,13 @@
-"""Typed parameters of an experiment: one YAML file under `parameters/` is one experiment.
+"""Typed parameters of an experiment, section by section; `parameter_files` reads them from YAML.
 
-Unknown names, wrong types and values out of range are refused with one sentence each. `read_parameters` also applies
-overrides such as ``data.shots=4``; an override changes the run's name, so that two settings never share a folder.
+Unknown names, wrong types and values out of range are refused with one sentence each.
 """
 
-import hashlib
 import re
-from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from thesis_lib.errors import ThesisError
 
 HARDNESS_ENCODER = "hardness_encoder.safetensors"
 """The file in a base model's folder that `hardness.encoder: base` means."""
@@ -457,67 +450,12 @@ class Parameters(Section):
             try:
                 self.of_arm(name)
             except ValidationError as error:
-                raise ValueError(f"variants.{name}: {'; '.join(_sentence(e) for e in error.errors())}") from None
+                raise ValueError(f"variants.{name}: {'; '.join(sentence(e) for e in error.errors())}") from None
         return self
 
 
-def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Parameters:
-    """Read and check a parameter file.
-
-    Args:
-        path: The YAML file.
-        overrides: ``key=value`` items such as ``data.shots=4``, values in YAML: a list, or one string with
-            blanks between.
-
-    Returns:
-        The parameters. With overrides, and none of them `name`, the name gains their digest.
-
-    Raises:
-        ThesisError: The file is missing or no YAML, a name is unknown, a value has a wrong type or range.
-    """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        there = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise ThesisError(
-            f"{path}: cannot read the parameter file ({error.strerror}); {path.parent} has: {there}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ThesisError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ThesisError(f"{path}: a parameter file is a mapping of names to values, this is {type(content).__name__}")
-    items = overrides.split() if isinstance(overrides, str) else list(overrides)
-    for item in items:
-        _apply(content, item)
-    if items and not any(item.startswith("name=") for item in items):
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", "_".join(item.rpartition(".")[2] for item in items)).strip("-")[:40]
-        digest = hashlib.sha256("\n".join(sorted(items)).encode()).hexdigest()[:6]
-        content["name"] = f"{content.get('name', path.stem)}_{slug}_{digest}"
-    content.setdefault("name", path.stem)
-    try:
-        return Parameters.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(_sentence(problem) for problem in error.errors())
-        raise ThesisError(f"{path}: {problems}") from None
-
-
-def _apply(content: dict[str, Any], item: str) -> None:
-    key, equals, value = item.partition("=")
-    if not equals or not key:
-        raise ThesisError(f"--set {item}: write key=value, for example data.shots=4")
-    *sections, last = key.split(".")
-    for section in sections:
-        content = content.setdefault(section, {})
-        if not isinstance(content, dict):
-            raise ThesisError(f"--set {item}: {section} is a value, not a section")
-    try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ThesisError(f"--set {item}: {value!r} is not a YAML value") from None
-
-
-def _sentence(problem: Any) -> str:
+def sentence(problem: Any) -> str:
+    """One of pydantic's problems in words."""
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         section: Any = Parameters
@@ -533,8 +471,3 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "value_error":
         return f"{where}: {message}"
     return f"{where}: {message}, got {problem['input']!r}"
-
-
-def dump_parameters(parameters: Parameters) -> str:
-    """The parameters as YAML that `read_parameters` reads back."""
-    return yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.workflow.toy import ROOT, cell, edit_cell, make_project, save_as_jupyterlab
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Parameters, read_parameters
+from thesis_lib.parameter_files import read_parameters
+from thesis_lib.parameters import Parameters
 from thesis_lib.workflow.run import Run, open_run
 from thesis_lib.workflow.stages import STAGES, all_jobs, cells_digest, make_job, plan
 

@@ -14,7 +14,8 @@ from PIL import Image
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.tables import CAPTIONS
 from thesis_lib.figures.words import word
-from thesis_lib.parameters import Parameters, dump_parameters
+from thesis_lib.parameter_files import dump_parameters
+from thesis_lib.parameters import Parameters
 from thesis_lib.storage import read_json, write_text
 
 AUDIT = "What proven defects of the published code do to the accuracies and to the differences of the arms."

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import HARDNESS_ENCODER, Parameters, read_parameters
+from thesis_lib.parameter_files import read_parameters
+from thesis_lib.parameters import HARDNESS_ENCODER, Parameters
 from thesis_lib.workflow.project import resolve_paths
 from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
 

@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
+from thesis_lib.parameter_files import dump_parameters, read_parameters
+from thesis_lib.parameters import Parameters
 from thesis_lib.storage import write_text
 from thesis_lib.workflow.execute import JOURNAL
 from thesis_lib.workflow.lock import TOKEN, running

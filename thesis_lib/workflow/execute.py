@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import read_parameters
+from thesis_lib.parameter_files import read_parameters
 from thesis_lib.workflow.project import project_root
 from thesis_lib.workflow.stages import Job, make_job
 

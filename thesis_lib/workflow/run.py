@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import Parameters, dump_parameters, read_parameters
+from thesis_lib.parameter_files import dump_parameters, read_parameters
+from thesis_lib.parameters import Parameters
 from thesis_lib.storage import write_json, write_text
 from thesis_lib.workflow import stages
 from thesis_lib.workflow.project import project_root, resolve_paths, runs_folder, shown

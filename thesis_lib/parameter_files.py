@@ -1,0 +1,77 @@
+"""Parameter files: one YAML file under `parameters/` is one experiment; overrides such as ``data.shots=4`` change it.
+
+An override changes the run's name, so that two settings never share a folder.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Parameters, sentence
+
+
+def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Parameters:
+    """Read and check a parameter file.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key=value`` items such as ``data.shots=4``, values in YAML: a list, or one string with
+            blanks between.
+
+    Returns:
+        The parameters. With overrides, and none of them `name`, the name gains their digest.
+
+    Raises:
+        ThesisError: The file is missing or no YAML, a name is unknown, a value has a wrong type or range.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
+        raise ThesisError(
+            f"{path}: cannot read the parameter file ({error.strerror}); {path.parent} has: {there}"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ThesisError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ThesisError(f"{path}: a parameter file is a mapping of names to values, this is {type(content).__name__}")
+    items = overrides.split() if isinstance(overrides, str) else list(overrides)
+    for item in items:
+        _apply(content, item)
+    if items and not any(item.startswith("name=") for item in items):
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", "_".join(item.rpartition(".")[2] for item in items)).strip("-")[:40]
+        digest = hashlib.sha256("\n".join(sorted(items)).encode()).hexdigest()[:6]
+        content["name"] = f"{content.get('name', path.stem)}_{slug}_{digest}"
+    content.setdefault("name", path.stem)
+    try:
+        return Parameters.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(sentence(problem) for problem in error.errors())
+        raise ThesisError(f"{path}: {problems}") from None
+
+
+def _apply(content: dict[str, Any], item: str) -> None:
+    key, equals, value = item.partition("=")
+    if not equals or not key:
+        raise ThesisError(f"--set {item}: write key=value, for example data.shots=4")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ThesisError(f"--set {item}: {section} is a value, not a section")
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ThesisError(f"--set {item}: {value!r} is not a YAML value") from None
+
+
+def dump_parameters(parameters: Parameters) -> str:
+    """The parameters as YAML that `read_parameters` reads back."""
+    return yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
