@@ -49,6 +49,8 @@ def test_exploratory_arms_run_with_the_first_seeds_only(tmp_path):
         ("variants: {own_class: {arm: real, set: {training.tilt: -1}}, one_each: {arm: real, set: {}}}",
          "variants.own_class: training.tilt: input should be greater than or equal to 0"),
         ("generation: {id: {timesteps: auto}}", "timesteps auto is for near_ood"),
+        ("generation: {sibling: {timesteps: [5], prompts: ['a {} nut']}}", "words of another thing and no {}: ['a {}"),
+        ("training: {near_ood_set: sibling}", "generation.sibling is absent: add that set"),
         ("generation: {background: {timesteps: [5], colour: red}}", "unknown parameter generation.background.colour"),
         ("variants: {own_class: {arm: real, set: {}, a: 1}, one_each: {arm: real, set: {}}}", "variants.own_class.a"),
         ("variants: {own_class: {arm: real, set: {hardness.neighbours: 1}}, one_each: {arm: real, set: {}}}",

@@ -27,7 +27,7 @@ from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.concepts import Concepts, expand, load_concepts, placeholder
 from thesis_lib.diffusion.generation import generate
 from thesis_lib.diffusion.inversion import initial_vectors, learn_concepts
-from thesis_lib.diffusion.manifest import SCORES, read_manifest
+from thesis_lib.diffusion.manifest import SCORES, read_manifest, sets_of
 from thesis_lib.evaluation.features import accuracy, collect_features
 from thesis_lib.evaluation.ood import evaluate_arm
 from thesis_lib.parameters import Arm, Kind, Parameters
@@ -150,6 +150,7 @@ def remake_pictures(bench: Bench, erratum: int) -> None:
     p, seed, folder, classes = bench.parameters, bench.seed, bench.made(erratum), bench.data.classes
     shots = bench.photographs.images.select(bench.rows)
     work = read_manifest(bench.synthetic)[0].drop(columns=["source_digest", *SCORES], errors="ignore")
+    work = work[sets_of(work) != "sibling"].reset_index(drop=True)
     base = load_base_model(p.model)
     if erratum == 6:
         concepts = Concepts(base, {}, classes)
@@ -163,7 +164,7 @@ def remake_pictures(bench: Bench, erratum: int) -> None:
         concepts = Concepts(base, vectors, classes)
     else:
         concepts = load_concepts(bench.concepts, base)
-        work = work[work["kind"] == str(Kind.NEAR_OOD)].reset_index(drop=True)
+        work = work[sets_of(work) == "near_ood"].reset_index(drop=True)
         work["seed"] = [derive_seed(drawn, "unseen") for drawn in work["seed"]]
     words = {name: " ".join(expand(placeholder(name), p.inversion.vectors)) for name in classes}
     prompts = zip(work["prompt"], work["class_name"], strict=True)

@@ -175,9 +175,8 @@ class SetParameters(Section):
     def _one_way(self) -> "SetParameters":
         if bool(self.timesteps) == bool(self.strengths):
             raise ValueError("give either timesteps or strengths, not both and not neither")
-        bad = [p for p in self.prompts if p.count("{}") != 1]
-        if bad or not self.prompts:
-            raise ValueError(f"every prompt needs exactly one {{}} where the concept goes: {bad or 'there is none'}")
+        if not self.prompts:
+            raise ValueError("prompts: there is none")
         return self
 
 
@@ -197,17 +196,27 @@ class GenerationParameters(Section):
     background: SetParameters | None = None
     """A second ID set, most often with `mask: background`: the object stays, its surroundings change."""
     near_ood: SetParameters = SetParameters(timesteps=[500])
+    sibling: SetParameters | None = None
+    """A second near-OOD set, whose prompts name other things in the concept's place: siblings of the classes that are
+    none of them, in the sources' light and pose."""
 
     @property
     def sets(self) -> dict[str, tuple[Kind, SetParameters]]:
         """The sets by the name of their folder, each with its kind."""
         sets = {"id": (Kind.ID, self.id), "near_ood": (Kind.NEAR_OOD, self.near_ood)}
-        return sets | ({"background": (Kind.ID, self.background)} if self.background else {})
+        sets |= {"background": (Kind.ID, self.background)} if self.background else {}
+        return sets | ({"sibling": (Kind.NEAR_OOD, self.sibling)} if self.sibling else {})
 
     @model_validator(mode="after")
-    def _auto_is_near_ood(self) -> "GenerationParameters":
-        if "auto" in (self.id.timesteps, self.background and self.background.timesteps):
-            raise ValueError("timesteps auto is for near_ood; give id and background a list of timesteps")
+    def _sets_fit(self) -> "GenerationParameters":
+        for name, (_, settings) in self.sets.items():
+            if settings.timesteps == "auto" and name != "near_ood":
+                raise ValueError(f"timesteps auto is for near_ood; give {name} a list of timesteps")
+            count, where = 1, "exactly one {} where the concept goes"
+            if name == "sibling":
+                count, where = 0, "the words of another thing and no {}"
+            if bad := [prompt for prompt in settings.prompts if prompt.count("{}") != count]:
+                raise ValueError(f"{name}: every prompt needs {where}: {bad[:3]}")
         return self
 
 
@@ -283,8 +292,10 @@ class TrainingParameters(Section):
     """Negatives are weighted by exp(tilt * similarity) (Jiang et al., arXiv 2209.00078); 0 weights all alike."""
     label_mixing: Share = 0.5
     """Share of a near-OOD picture's label vector that is not its class (Kim et al., arXiv 2206.00384)."""
+    near_ood_set: Literal["near_ood", "sibling"] = "near_ood"
+    """Which set of near-OOD pictures trains: those made with the concept, or those made with other things' words."""
     near_ood_choice: Literal["all", "hardness", "random"] | Annotated[int, Field(ge=1, le=999)] = "all"
-    """Which near-OOD pictures train: all; of each class the `hardness.quota` that fit the near-OOD band best; as many
+    """Which of them: all; of each class the `hardness.quota` that fit the near-OOD band best; as many
     of each class and timestep, whatever their hardness; or those of one timestep."""
     id_choice: Literal["all", "object", "background", "band", "confidence", "generative"] = "all"
     """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class that a
@@ -436,6 +447,10 @@ class Parameters(Section):
             raise ValueError(
                 f"arms: {', '.join(unknown)} is neither an arm ({', '.join(Arm)}) nor one of the variants "
                 f"({', '.join(self.variants) or 'there are none'})"
+            )
+        if self.training.near_ood_set == "sibling" and self.generation.sibling is None:
+            raise ValueError(
+                "training.near_ood_set is sibling and generation.sibling is absent: add that set, or choose near_ood"
             )
         if self.generation.sources > self.data.shots:
             raise ValueError(

@@ -53,6 +53,7 @@ def manifest():
                 )
             )
     table = pd.DataFrame(rows)
+    table["path"] = table["kind"] + "/x.png"
     table["d_own"] = 1.0
     table["timestep_chosen"] = (table["kind"] == "near_ood") & (table["timestep"] == 651)
     return table
@@ -82,6 +83,18 @@ def test_random_acceptance_takes_as_many_of_each_class_and_timestep(manifest):
     assert len(set(others)) > 1
     assert len(choose_near_ood(manifest, settings(near_ood_choice=801), 0)) == 8  # one a source
     assert len(choose_near_ood(manifest, settings(near_ood_choice="all"), 0)) == 20
+
+
+def test_each_near_ood_set_is_chosen_from_alone(manifest):
+    both = manifest.copy()
+    siblings = both.index[both["kind"] == "near_ood"][::2]
+    both.loc[siblings, "path"] = "sibling/x.png"
+    for choice in ("all", "hardness", "random", 651):
+        there = both.iloc[choose_near_ood(both, settings(near_ood_choice=choice), 0)]
+        assert set(there["path"]) == {"near_ood/x.png"}
+    whole = settings().model_dump() | {"generation": {"sibling": {"timesteps": [651], "prompts": ["a nut"]}}}
+    whole["training"] |= {"near_ood_set": "sibling", "near_ood_choice": "all"}
+    assert choose_near_ood(both, Parameters.model_validate(whole), 0).tolist() == siblings.tolist()
 
 
 def test_choosing_needs_scores(manifest):

@@ -8,7 +8,7 @@ from PIL import Image
 from thesis_lib.diffusion.augmentation import as_seen
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
-from thesis_lib.diffusion.manifest import read_manifest
+from thesis_lib.diffusion.manifest import read_manifest, sets_of
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, SetParameters
 
@@ -40,6 +40,18 @@ def test_manifest_tells_everything_and_labels_come_from_it(tiny_base, shots, tmp
     assert (manifest["label"].to_numpy() == table.loc[manifest["source_id"], "label"].to_numpy()).all()
     assert set(manifest.loc[manifest["kind"] == "near_ood", "timestep"]) == {401, 601}
     assert manifest["snr"].gt(0).all() and manifest["seed"].is_unique
+
+
+def test_siblings_are_near_ood_by_the_words_of_other_things(tiny_base, shots, tmp_path):
+    sibling = SetParameters(timesteps=[800], prompts=["a photo of a nut", "a photo of a spring"], mask="none")
+    made = make(tiny_base, shots, tmp_path, P.model_copy(update={"sibling": sibling}))
+    sets = sets_of(made)
+    assert sets.value_counts().to_dict() == {"id": 12, "near_ood": 12, "sibling": 12}
+    mine = made[sets == "sibling"]
+    assert set(mine["kind"]) == {"near_ood"} and set(mine["prompt"]) == set(sibling.prompts)
+    assert set(mine["concept"]) == {"none"} and "none" not in set(made.loc[sets != "sibling", "concept"])
+    without = make(tiny_base, shots, tmp_path / "without")
+    assert made[sets != "sibling"].reset_index(drop=True).equals(without)
 
 
 def test_resume_makes_only_what_is_missing_broken_or_made_otherwise(tiny_base, shots, tmp_path):

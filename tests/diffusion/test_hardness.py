@@ -115,7 +115,7 @@ def test_a_picture_in_another_classs_band_is_never_near_ood(space):
 def scored(shares):
     """Ten near-OOD pictures a class and timestep, of which a share is accepted."""
     rows = [
-        dict(kind="near_ood", label=label, timestep=t, p_own=0.1, p_max=0.1 if i < 10 * share else 0.9, nearest=9,
+        dict(path="near_ood/x.png", label=label, timestep=t, p_own=0.1, p_max=0.1 if i < 10 * share else 0.9, nearest=9,
              percentile=1)
         for t, by_class in shares.items() for label, share in enumerate(by_class) for i in range(10)
     ]  # fmt: skip

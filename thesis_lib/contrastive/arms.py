@@ -8,7 +8,7 @@ import torch
 
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.datasets import PreparedSet
-from thesis_lib.diffusion.manifest import bands, misfit, read_manifest, source_rows
+from thesis_lib.diffusion.manifest import bands, misfit, read_manifest, sets_of, source_rows
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Arm, Kind, Parameters
 from thesis_lib.randomness import numpy_generator
@@ -81,7 +81,7 @@ def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
 
 
 def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -> np.ndarray:
-    """Positions in the manifest of the near-OOD pictures that `training.near_ood_choice` lets train.
+    """Positions in the manifest of the near-OOD pictures that `training.near_ood_set` and `near_ood_choice` let train.
 
     `hardness` takes for each class the same number, `hardness.quota`, of pictures that fit the near-OOD band best (see
     `misfit`), of all timesteps tried; `random` takes as many of each class and timestep, drawn by the seed from all
@@ -91,12 +91,12 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
         ThesisError: The manifest has no scores to choose by.
     """
     choice = parameters.training.near_ood_choice
-    near = (manifest["kind"] == str(Kind.NEAR_OOD)).to_numpy()
+    near = (sets_of(manifest) == parameters.training.near_ood_set).to_numpy()
     if choice == "all":
         return np.flatnonzero(near)
     if isinstance(choice, int):
         # as many of every timestep: there are more at the one that was chosen
-        number = manifest.groupby(["source_id", "kind", "timestep"]).cumcount().to_numpy()
+        number = manifest.groupby(["source_id", sets_of(manifest), "timestep"]).cumcount().to_numpy()
         few = number < parameters.hardness.per_source
         return np.flatnonzero(near & few & (manifest["timestep"] == choice).to_numpy())
     _need_scores(manifest)

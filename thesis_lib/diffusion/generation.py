@@ -122,7 +122,7 @@ def work_list(
                         "prompt": concepts.prompt(template, source["class_name"]),
                         "seed": derive_seed(seed, "picture", *key),
                         "model": f"{base.name} {base.digest}",
-                        "concept": digests[source["class_name"]],
+                        "concept": digests[source["class_name"]] if "{}" in template else "none",
                         "steps": p.steps,
                         "scheduler": type(base.scheduler).__name__,
                         "precision": p.precision,

@@ -20,7 +20,7 @@ from thesis_lib.contrastive.probe import extract_features
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.augmentation import insertion_timestep
 from thesis_lib.diffusion.base import BaseModel, base_folder
-from thesis_lib.diffusion.manifest import SCORES, accepted_shares, bands, read_manifest, source_rows
+from thesis_lib.diffusion.manifest import SCORES, accepted_shares, bands, read_manifest, sets_of, source_rows
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import (
     HARDNESS_ENCODER,
@@ -241,8 +241,8 @@ def score_manifest(
 
     Returns:
         The manifest with the columns of `Hardness.measure`, and generative (see `Hardness.genuineness`), band,
-        timestep_chosen (near-OOD pictures at `chosen`) and accepted_share (that of the picture's timestep; nan for ID
-        pictures).
+        timestep_chosen (near-OOD pictures at `chosen`) and accepted_share (that of the picture's set and timestep; nan
+        for ID pictures). A picture is measured where its source's object stands, also where all of it may change.
 
     Raises:
         ThesisError: As `read_manifest` does.
@@ -252,14 +252,17 @@ def score_manifest(
     rows = source_rows(manifest, shots.table)
     features, labels = space.features(pictures, shots.masks[rows]), manifest["label"].to_numpy()
     scores = space.measure(features, labels, shots.table["capture_group"].to_numpy(str)[rows])
-    near = (manifest["kind"] == str(Kind.NEAR_OOD)).to_numpy()
+    sets = sets_of(manifest)
+    near = (sets == "near_ood").to_numpy()
     bad = near & (manifest["timestep"] == manifest["timestep"][near].max()).to_numpy()
     scores["generative"] = space.genuineness(features, space.bank, features[torch.from_numpy(bad)])
     scores["band"] = bands(scores, labels, p)
     manifest = pd.concat([manifest, scores], axis=1)
-    shares = accepted_shares(manifest, p)[str(Kind.NEAR_OOD)]
     manifest["timestep_chosen"] = near & (manifest["timestep"] == chosen).to_numpy()
-    manifest["accepted_share"] = manifest["timestep"].map(shares).where(near)
+    manifest["accepted_share"] = np.nan
+    for name in sorted(set(sets[manifest["kind"] == str(Kind.NEAR_OOD)])):
+        shares = accepted_shares(manifest, p, name)[str(Kind.NEAR_OOD)]
+        manifest.loc[sets == name, "accepted_share"] = manifest["timestep"].map(shares)
     write_table(folder / "manifest.parquet", manifest)
     return manifest
 
@@ -274,7 +277,7 @@ def second_opinion(
         the pictures in both near-OOD bands, and in one of them.
     """
     manifest, pictures = read_manifest(folder)
-    near = np.flatnonzero(manifest["kind"] == str(Kind.NEAR_OOD))
+    near = np.flatnonzero(sets_of(manifest) == "near_ood")
     rows = manifest.iloc[near]
     sources = source_rows(rows, shots.table)
     other = Hardness(encoder, shots, valid, p.neighbours)

@@ -32,6 +32,11 @@ def read_manifest(folder: Path) -> tuple[pd.DataFrame, torch.Tensor]:
     return manifest, torch.stack([_read_picture(folder / name) for name in manifest["path"]])
 
 
+def sets_of(manifest: pd.DataFrame) -> pd.Series:
+    """The set each row belongs to, a name in `GenerationParameters.sets`."""
+    return manifest["path"].str.partition("/")[0]
+
+
 def source_rows(manifest: pd.DataFrame, shots: pd.DataFrame) -> list[int]:
     """For each picture of a manifest the position of its source in the table of the shots."""
     place = {source: row for row, source in enumerate(shots["source_id"])}
@@ -67,14 +72,15 @@ def misfit(scores: pd.DataFrame, labels: np.ndarray, p: HardnessParameters) -> p
     return missed.mask(bands(scores, labels, p) == str(Kind.ID), np.inf)
 
 
-def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters) -> pd.DataFrame:
-    """The near-OOD pictures' bands over timesteps: timestep -> mean over classes of the shares `id` and `near_ood`.
+def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters, name: str = "near_ood") -> pd.DataFrame:
+    """The bands of a set over timesteps: timestep -> mean over classes of the shares `id` and `near_ood`.
 
     Args:
         manifest: The manifest with the scores of `Hardness.measure`.
         p: The limits.
+        name: The set.
     """
-    rows = manifest[manifest["kind"] == str(Kind.NEAR_OOD)]
+    rows = manifest[sets_of(manifest) == name]
     band = bands(rows, rows["label"].to_numpy(), p)
     shares = pd.DataFrame({name: band == name for name in (str(Kind.ID), str(Kind.NEAR_OOD))}, index=rows.index)
     by_class = shares.groupby([rows["timestep"], rows["label"]]).mean()

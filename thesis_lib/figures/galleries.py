@@ -1,5 +1,6 @@
 """Sheets of pictures: contact sheets, sources beside what was made from them, overlays of masks and saliency."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thesis_lib.diffusion.manifest import read_manifest
+from thesis_lib.diffusion.manifest import read_manifest, sets_of
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, styled, to_image
 from thesis_lib.figures.words import wrapped
@@ -97,21 +98,21 @@ def source_sheet(
     return contact_sheet(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], row_labels, column_labels, captions, 1)
 
 
-def manifest_sheet(folder: Path, kind: str, sources: Tensor, table: pd.DataFrame, classes: int = 8) -> Figure:
-    """One source a class and the synthetic pictures of a kind made from it.
+def manifest_sheet(folder: Path, name: str, sources: Tensor, table: pd.DataFrame, classes: int = 8) -> Figure:
+    """One source a class and the synthetic pictures of a set made from it.
 
     Args:
         folder: A seed's folder of synthetic pictures.
-        kind: `id` or `near_ood`.
+        name: The set: `id`, `near_ood`, `background` or `sibling`.
         sources: (n, 3, s, s) uint8, the shots.
         table: Their image table, n rows.
         classes: At most so many rows.
 
     Returns:
-        The figure; captions name timestep, guidance scale and the prompt's adjective.
+        The figure; captions name timestep, guidance scale and the prompt's own words.
     """
     manifest, pictures = read_manifest(folder)
-    rows = manifest[manifest["kind"] == kind]
+    rows = manifest[sets_of(manifest) == name]
     firsts = rows.groupby("class_name", sort=True)["source_id"].first().head(classes)
     groups = [rows.index[rows["source_id"] == source] for source in firsts]
     number = min(len(group) for group in groups)
@@ -129,9 +130,9 @@ def manifest_sheet(folder: Path, kind: str, sources: Tensor, table: pd.DataFrame
 
 
 def _origin(row: pd.Series) -> str:
-    words = row["prompt"].split("<")[0].split()
-    adjective = " ".join(word for word in words if word not in ("a", "an", "the", "photo", "of"))
-    return f"t={row['timestep']} g={row['guidance_scale']:g} {adjective}"
+    words = re.sub(r"<[^>]*>", "", row["prompt"]).split()
+    own = " ".join(word for word in words if word not in ("a", "an", "the", "photo", "of", "on"))
+    return f"t={row['timestep']} g={row['guidance_scale']:g} {own}"
 
 
 def with_mask(pictures: Tensor | np.ndarray, masks: Tensor | np.ndarray) -> np.ndarray:

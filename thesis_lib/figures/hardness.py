@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from thesis_lib.diffusion.manifest import read_manifest
+from thesis_lib.diffusion.manifest import read_manifest, sets_of
 from thesis_lib.figures.style import COLOURS, TEXT_WIDTH, localise, styled, to_image
 from thesis_lib.figures.words import word, wrapped
 from thesis_lib.parameters import Kind
@@ -34,7 +34,7 @@ def hardness_curve(
         The figure: medians with the middle 80 % of the pictures, the bands behind; the share of pictures in each band;
         for some classes the source and what was made from it, the band's letter below.
     """
-    changed = manifest[manifest["mask"] != "background"]
+    changed = manifest[sets_of(manifest).isin(["id", "near_ood"])]
     _, pictures = read_manifest(folder)
     by_time = changed.groupby("timestep")
     times = [int(t) for t in np.sort(changed["timestep"].unique())]

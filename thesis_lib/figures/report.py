@@ -192,7 +192,9 @@ def report_sections(
             figures(
                 (first / "concepts" / "previews.png", "What the learned concepts mean to the model"),
                 (synthetic / "sheet_id.png", "In-distribution pictures"),
+                (synthetic / "sheet_background.png", "In-distribution pictures in other surroundings"),
                 (synthetic / "sheet_near_ood.png", "Near-OOD pictures"),
+                (synthetic / "sheet_sibling.png", "Near-OOD pictures by the words of other things"),
                 (synthetic / "hardness.png", "Distance to the class over the timestep, and the bands"),
                 *(
                     (path, f"Inspection: {path.stem.replace('_', ' ')}")
