@@ -55,21 +55,23 @@ def contact_sheet(
     notes = [wrapped(caption.replace("_", " "), cell, SMALL) for caption in captions]
     top = max((name.count("\n") + 1 for name in names), default=0) * line + GAP
     below = max((note.count("\n") + 1 for note in notes), default=0) * line
-    cell = min(cell, (TEXT_HEIGHT - top) / rows - below - GAP)
-    figure = Figure(figsize=(left + rule + columns * (cell + GAP) + GAP, top + rows * (cell + below + GAP)))
+    side = min(cell, (TEXT_HEIGHT - top) / rows - below - GAP)  # of a picture
+    cell = cell if captions else side  # captions were broken to the cell's width
+    figure = Figure(figsize=(left + rule + columns * (cell + GAP) + GAP, top + rows * (side + below + GAP)))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         x = GAP + left + column * (cell + GAP) + (rule if column >= rule_after else 0)
-        y = top + row * (cell + below + GAP)
-        axes.imshow(to_image(picture), extent=(x, x + cell, y + cell, y), aspect="auto", interpolation="bilinear")
+        y, inset = top + row * (side + below + GAP), (cell - side) / 2
+        extent = (x + inset, x + inset + side, y + side, y)
+        axes.imshow(to_image(picture), extent=extent, aspect="auto", interpolation="bilinear")
         if index < len(notes):
-            axes.text(x + cell / 2, y + cell + 0.01, notes[index], fontsize=SMALL, ha="center", va="top")
+            axes.text(x + cell / 2, y + side + 0.01, notes[index], fontsize=SMALL, ha="center", va="top")
         if row == 0 and column < len(names):
             axes.text(x + cell / 2, top - GAP, names[column], fontsize=SMALL, ha="center", va="bottom")
         if column == 0 and row < len(row_labels):
             label = wrapped(row_labels[row].replace("_", " "), left, SMALL)
-            axes.text(left, y + cell / 2, label, fontsize=SMALL, ha="right", va="center", linespacing=1)
+            axes.text(left, y + side / 2, label, fontsize=SMALL, ha="right", va="center", linespacing=1)
     axes.set(xlim=(0, figure.get_figwidth()), ylim=(figure.get_figheight(), 0))
     axes.axis("off")
     return figure
@@ -116,22 +118,28 @@ def manifest_sheet(folder: Path, name: str, sources: Tensor, table: pd.DataFrame
     firsts = rows.groupby("class_name", sort=True)["source_id"].first().head(classes)
     groups = [rows.index[rows["source_id"] == source] for source in firsts]
     number = min(len(group) for group in groups)
+    common = set.intersection(*(set(_words(prompt)) for prompt in rows["prompt"]))
     position = {source: index for index, source in enumerate(table["source_id"])}
     captions = []
     for group in groups:
-        captions += ["", *(_origin(rows.loc[i]) for i in group[:number])]
+        captions += ["", *(_origin(rows.loc[i], common) for i in group[:number])]
     return source_sheet(
         sources[[position[source] for source in firsts]],
-        np.stack([pictures[group[:number].to_numpy()] for group in groups]),
+        np.stack([pictures[group[:number].tolist()] for group in groups]),
         ["source", *[""] * number],
         list(firsts.index),
         captions,
     )
 
 
-def _origin(row: pd.Series) -> str:
-    words = re.sub(r"<[^>]*>", "", row["prompt"]).split()
-    own = " ".join(word for word in words if word not in ("a", "an", "the", "photo", "of", "on"))
+def _words(prompt: str) -> list[str]:
+    """A prompt's words but for its concept's placeholder tokens and the little words."""
+    words = re.sub(r"<[^>]*>\S*", "", prompt).split()
+    return [word for word in words if word not in ("a", "an", "the", "photo", "of", "on")]
+
+
+def _origin(row: pd.Series, common: set[str]) -> str:
+    own = " ".join(word for word in _words(row["prompt"]) if word not in common)
     return f"t={row['timestep']} g={row['guidance_scale']:g} {own}"
 
 
