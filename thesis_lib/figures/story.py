@@ -17,6 +17,7 @@ NAMES = {
     "top1/field": "accuracy in changed conditions (field)",
     "top1/test": "accuracy in the laboratory set-up (test)",
     "auroc/near/knn": "near-OOD AUROC (kNN)",
+    "auroc/far/knn": "far-OOD AUROC (kNN)",
     "auroc/near/knn_projection": "near-OOD AUROC of kNN on the projection head's output",
 }
 ANSWERS = {
@@ -183,6 +184,11 @@ def _sampling(table: pd.DataFrame, verdicts: Mapping[str, str], surface: pd.Data
         sentences += [f"Does choosing them by hardness help? {ANSWERS[verdicts['H4']]}", fact]
     lead = "With negatives of the own class only, as in the thesis, "
     sentences += filter(None, [_fact(table, "real_id_nearood", "nearood_own_class", "auroc/near/knn", lead)])
+    lead = "With pictures of other things by their words, "
+    sentences += filter(None, [
+        _fact(table, "nearood_sibling", "real_id", metric, lead if metric == "auroc/near/knn" else "")
+        for metric in ("auroc/near/knn", "auroc/far/knn")
+    ])  # fmt: skip
     cells = pd.DataFrame() if surface is None else surface_cells(surface[surface["metric"] == "auroc/near/knn"])
     if surface is not None and len(cells):
         best = cells.sort_values("mean").iloc[-1]

@@ -22,7 +22,10 @@ HIGHER_IS_BETTER = MAIN[:5]
 """Those of which differences are shown."""
 EXPLORATORY = "exploratory"
 """The heading between the confirmatory arms and the others."""
-OWN_REFERENCES = {"real_id": "real", "oracle_id": "real", "oracle_nearood": "oracle_id"}
+OWN_REFERENCES = {
+    **{"real_id": "real", "oracle_id": "real", "oracle_nearood": "oracle_id"},
+    **{"nearood_head": "real_id_head", "oracle_id_head": "oracle_id", "oracle_nearood_head": "oracle_id_head"},
+}
 CAPTIONS = {
     "hypotheses": "The hypotheses named before the run: paired differences in points, 95 % intervals over seeds (t) "
     "and over seeds crossed with clusters (capture groups or OOD parts); p by exact sign flips, one-sided for "
@@ -101,7 +104,7 @@ def references(synthetic: Mapping[str, bool]) -> dict[str, str]:
 
     Returns:
         Arm -> reference: `real_id` for arms with synthetic pictures, `real` for the others and where the experiment
-        has no `real_id`; `real_id` and `oracle_id` have `real`, `oracle_nearood` has `oracle_id`. `real`, and arms
+        has no `real_id`; some have their own, such as `real` for `oracle_id`, see `OWN_REFERENCES`. `real`, and arms
         whose reference is not in the experiment, are left out.
     """
     found = {}
