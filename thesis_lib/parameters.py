@@ -239,7 +239,7 @@ class HardnessParameters(Section):
     candidates: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)] = [501, 651, 801]
     """Timesteps tried for `near_ood.timesteps: auto`."""
     quota: Positive = 8
-    """Pictures of each class that `training.near_ood_choice: hardness` takes."""
+    """Most pictures of a class that `training.near_ood_choice: hardness` takes."""
     per_source: Positive = 1
     """Pictures a source and candidate timestep; at the chosen one there are `generation.per_source`."""
 
@@ -295,8 +295,8 @@ class TrainingParameters(Section):
     near_ood_set: Literal["near_ood", "sibling"] = "near_ood"
     """Which set of near-OOD pictures trains: those made with the concept, or those made with other things' words."""
     near_ood_choice: Literal["all", "hardness", "random"] | Annotated[int, Field(ge=1, le=999)] = "all"
-    """Which of them: all; of each class the `hardness.quota` that fit the near-OOD band best; as many
-    of each class and timestep, whatever their hardness; or those of one timestep."""
+    """Which of them: all; of those that no class claims, the `hardness.quota` a class that fit the near-OOD band best; as
+    many of each class and timestep, whatever their hardness; or those of one timestep."""
     id_choice: Literal["all", "object", "background", "band", "confidence", "generative"] = "all"
     """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class that a
     nearest-neighbour classifier, or a generative classifier, is most confident of."""

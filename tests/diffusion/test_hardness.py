@@ -174,7 +174,7 @@ def test_the_manifest_gets_the_scores_and_scoring_again_changes_nothing(tiny_bas
     table, pictures, masks = shots
     table = table.assign(capture_group=table["source_id"])
     p = GenerationParameters(steps=5, sources=3, per_source=2, near_ood=SetParameters(timesteps="auto"))
-    limits = HardnessParameters(id_p=1, near_p=1, near_percentile=99, neighbours=1)
+    limits = HardnessParameters(id_p=1, near_p=1, near_percentile=100, neighbours=1)
     concepts = Concepts(tiny_base, {}, list(table["class_name"].unique()))
     work = work_list(tiny_base, concepts, choose_sources(table, masks, p, 0), p, 0, {401: 1, 801: 2})
     generate(tiny_base, concepts, work, pictures, masks, p, tmp_path)
@@ -194,7 +194,7 @@ def test_the_manifest_gets_the_scores_and_scoring_again_changes_nothing(tiny_bas
     assert (scored.loc[near, "accepted_share"] == scored.loc[near, "timestep"].map(share)).all()
     assert set(scored.loc[scored["timestep_chosen"], "timestep"]) == {best}
     rows = scored[near]
-    fits = misfit(rows, rows["label"].to_numpy(), limits) <= 1
+    fits = misfit(rows, rows["label"].to_numpy(), limits) < 1
     assert ((rows["band"] == "near_ood") == fits).all()
     looser = misfit(rows.assign(band="id"), rows["label"].to_numpy(), limits)
     assert looser.equals(misfit(rows, rows["label"].to_numpy(), limits))  # the limits decide, not the stored band

@@ -83,9 +83,9 @@ def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
 def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -> np.ndarray:
     """Positions in the manifest of the near-OOD pictures that `training.near_ood_set` and `near_ood_choice` let train.
 
-    `hardness` takes for each class the same number, `hardness.quota`, of pictures that fit the near-OOD band best (see
-    `misfit`), of all timesteps tried; `random` takes as many of each class and timestep, drawn by the seed from all
-    that were made there: the two differ in acceptance alone.
+    `hardness` takes of each class the pictures that no class claims, at most `hardness.quota`, those that fit the
+    near-OOD band best (see `misfit`), of all timesteps tried; a class may have fewer, or none. `random` takes as many of
+    each class and timestep, drawn by the seed from all that were made there: the two differ in acceptance alone.
 
     Raises:
         ThesisError: The manifest has no scores to choose by.
@@ -102,6 +102,7 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
     _need_scores(manifest)
     rows = manifest[near]
     rows = rows.assign(misfit=misfit(rows, rows["label"].to_numpy(), parameters.hardness))
+    rows = rows[np.isfinite(rows["misfit"])]
     best = rows.sort_values(["label", "misfit"], kind="stable").groupby("label").head(parameters.hardness.quota).index
     accepted = manifest.index.isin(best)
     if choice == "hardness":

@@ -64,12 +64,12 @@ def bands(scores: pd.DataFrame, labels: np.ndarray, p: HardnessParameters) -> np
 
 
 def misfit(scores: pd.DataFrame, labels: np.ndarray, p: HardnessParameters) -> pd.Series:
-    """How far each row of `Hardness.measure` misses the near-OOD band: at most 1 inside its limits, in any unit above.
+    """How far each row of `Hardness.measure` misses the near-OOD band: below 1 inside it, by its distance above.
 
-    A picture of the ID band, which a loose limit could let in, misses it by definition: infinity.
+    Infinite for a picture that a class claims, its own or another: it must never be a negative.
     """
-    missed = pd.concat([scores["p_max"] / p.near_p, scores["percentile"] / p.near_percentile], axis=1).max(axis=1)
-    return missed.mask(bands(scores, labels, p) == str(Kind.ID), np.inf)
+    claimed = (scores["p_max"] > p.near_p) | (bands(scores, labels, p) == str(Kind.ID))
+    return (scores["percentile"] / p.near_percentile).mask(claimed, np.inf)
 
 
 def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters, name: str = "near_ood") -> pd.DataFrame:
