@@ -54,7 +54,7 @@ for stage in STAGES:
             wildcards=" ".join(f"--{name} {{{name}}}" for name in stage.wildcards),
         priority:
             int(not stage.threads)  # what may want all cores comes first, else single jobs keep them from it
-        threads: stage.threads_of(int(config.get("cores", 1)), len(parameters.seeds))
+        threads: stage.threads_of(int(config.get("cores", 1)), int(config.get("beside", 1)))
         resources:
             mem_mb=16000,
             runtime=stage.minutes,

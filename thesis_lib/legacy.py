@@ -145,7 +145,7 @@ def remake_pictures(bench: Bench, erratum: int) -> None:
 
     Erratum 6: with plain class names. 7: with concepts whose first vector was learned without the others in the prompt;
     those stay as they began. 9: the near-OOD pictures, with other noise, so that no network was trained on them.
-    An experiment without concepts gets the pictures it has.
+    An experiment without concepts gets the pictures it has; siblings, whose prompts hold no concept, are left out.
     """
     p, seed, folder, classes = bench.parameters, bench.seed, bench.made(erratum), bench.data.classes
     shots = bench.photographs.images.select(bench.rows)

@@ -197,8 +197,8 @@ class GenerationParameters(Section):
     """A second ID set, most often with `mask: background`: the object stays, its surroundings change."""
     near_ood: SetParameters = SetParameters(timesteps=[500])
     sibling: SetParameters | None = None
-    """A second near-OOD set, whose prompts name other things in the concept's place: siblings of the classes that are
-    none of them, in the sources' light and pose."""
+    """A second near-OOD set, whose prompts name other things in the concept's place. With `mask: none` and a late
+    timestep little but the light is left of the source, and most lie beyond the near-OOD band."""
 
     @property
     def sets(self) -> dict[str, tuple[Kind, SetParameters]]:
@@ -212,10 +212,10 @@ class GenerationParameters(Section):
         for name, (_, settings) in self.sets.items():
             if settings.timesteps == "auto" and name != "near_ood":
                 raise ValueError(f"timesteps auto is for near_ood; give {name} a list of timesteps")
-            count, where = 1, "exactly one {} where the concept goes"
+            braces, where = ["{", "}"], "exactly one {} where the concept goes"
             if name == "sibling":
-                count, where = 0, "the words of another thing and no {}"
-            if bad := [prompt for prompt in settings.prompts if prompt.count("{}") != count]:
+                braces, where = [], "the words of another thing and no {}"
+            if bad := [prompt for prompt in settings.prompts if re.findall("[{}]", prompt) != braces]:
                 raise ValueError(f"{name}: every prompt needs {where}: {bad[:3]}")
         return self
 
@@ -295,8 +295,8 @@ class TrainingParameters(Section):
     near_ood_set: Literal["near_ood", "sibling"] = "near_ood"
     """Which set of near-OOD pictures trains: those made with the concept, or those made with other things' words."""
     near_ood_choice: Literal["all", "hardness", "random"] | Annotated[int, Field(ge=1, le=999)] = "all"
-    """Which of them: all; of those that no class claims, the `hardness.quota` a class that fit the near-OOD band best; as
-    many of each class and timestep, whatever their hardness; or those of one timestep."""
+    """Which of them: all; of those that no class claims, the `hardness.quota` a class that fit the near-OOD band best;
+    as many of each class and timestep, whatever their hardness; or those of one timestep."""
     id_choice: Literal["all", "object", "background", "band", "confidence", "generative"] = "all"
     """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class that a
     nearest-neighbour classifier, or a generative classifier, is most confident of."""

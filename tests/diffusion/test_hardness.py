@@ -16,8 +16,8 @@ from thesis_lib.diffusion.hardness import (
     timesteps_tried,
     train_hardness_encoder,
 )
-from thesis_lib.diffusion.manifest import accepted_shares, bands, best_timestep, misfit, read_manifest
-from thesis_lib.errors import ThesisError
+from thesis_lib.diffusion.manifest import accepted_shares, bands, best_timestep, misfit, read_manifest, sets_of
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import (
     EncoderParameters,
     GenerationParameters,
@@ -126,6 +126,8 @@ def test_the_timestep_with_the_largest_share_over_classes_is_chosen():
     manifest = scored({501: (0.1, 0.1), 651: (0.3, 0.1), 801: (0.2, 0.2), 951: (0.0, 0.3)})
     assert accepted_shares(manifest, BANDS)["near_ood"].round(2).tolist() == [0.1, 0.2, 0.2, 0.15]
     assert best_timestep(manifest, BANDS) == 651  # the smaller of two alike
+    with pytest.warns(ThesisWarning, match="801 is the latest timestep tried"):
+        assert best_timestep(scored({501: (0.1, 0.1), 801: (0.2, 0.2)}), BANDS) == 801
     with pytest.raises(
         ThesisError, match=r"timesteps \[501\] lies in the near-OOD band: try other hardness.candidates"
     ):
@@ -173,7 +175,9 @@ def test_training_an_encoder_leaves_it_beside_the_model(tmp_path):
 def test_the_manifest_gets_the_scores_and_scoring_again_changes_nothing(tiny_base, shots, tmp_path):
     table, pictures, masks = shots
     table = table.assign(capture_group=table["source_id"])
-    p = GenerationParameters(steps=5, sources=3, per_source=2, near_ood=SetParameters(timesteps="auto"))
+    sibling = SetParameters(timesteps=[801], prompts=["a photo of a nut"], mask="none")
+    near_ood = SetParameters(timesteps="auto")
+    p = GenerationParameters(steps=5, sources=3, per_source=2, near_ood=near_ood, sibling=sibling)
     limits = HardnessParameters(id_p=1, near_p=1, near_percentile=100, neighbours=1)
     concepts = Concepts(tiny_base, {}, list(table["class_name"].unique()))
     work = work_list(tiny_base, concepts, choose_sources(table, masks, p, 0), p, 0, {401: 1, 801: 2})
@@ -188,8 +192,11 @@ def test_the_manifest_gets_the_scores_and_scoring_again_changes_nothing(tiny_bas
     scored = score_manifest(space, tmp_path, prepared_shots, limits, best)
     again = score_manifest(space, tmp_path, prepared_shots, limits, best)
     assert scored.equals(again) and scored.equals(read_manifest(tmp_path)[0])
-    near = scored["kind"] == "near_ood"
-    assert scored.loc[~near, "accepted_share"].isna().all() and not scored.loc[~near, "timestep_chosen"].any()
+    sets = sets_of(scored)
+    near, siblings = sets == "near_ood", sets == "sibling"
+    assert not scored.loc[~near, "timestep_chosen"].any()
+    assert scored.loc[~near & ~siblings, "accepted_share"].isna().all()
+    assert set(scored.loc[siblings, "accepted_share"]) == set(accepted_shares(scored, limits, "sibling")["near_ood"])
     share = accepted_shares(scored, limits)["near_ood"]
     assert (scored.loc[near, "accepted_share"] == scored.loc[near, "timestep"].map(share)).all()
     assert set(scored.loc[scored["timestep_chosen"], "timestep"]) == {best}

@@ -16,7 +16,7 @@ from thesis_lib.figures.comparison import arm_comparison, forest
 from thesis_lib.figures.confusion import class_balance, confusion_matrix
 from thesis_lib.figures.curves import measure_curves, training_curves
 from thesis_lib.figures.embeddings import embedding_maps
-from thesis_lib.figures.galleries import contact_sheet, source_sheet, with_heat, with_mask
+from thesis_lib.figures.galleries import _origin, _words, contact_sheet, source_sheet, with_heat, with_mask
 from thesis_lib.figures.ood import roc_curves, score_histograms
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, save_figure
 from thesis_lib.figures.surface import response_surface, surface_table
@@ -32,6 +32,7 @@ from thesis_lib.figures.words import (
     word,
     wrapped,
 )
+from thesis_lib.parameter_files import read_parameters
 from thesis_lib.randomness import numpy_generator
 
 CONFIRMATORY = ["real", "real_id", "real_id_nearood", "nearood_random", "oracle_id", "oracle_nearood"]
@@ -193,6 +194,13 @@ def test_overlays() -> None:
     assert hot[0, 0, 0, 0] > hot[0, 0, 1, 1]
 
 
+def test_captions_of_made_pictures_leave_out_concepts_and_what_all_prompts_share() -> None:
+    prompts = ["a photo of a used <nut-m6> <nut-m6>_1 on a wooden bench", "a photo of a used <nut-m6> <nut-m6>_1"]
+    assert _words(prompts[0]) == ["used", "wooden", "bench"]
+    row = pd.Series({"prompt": prompts[0], "timestep": 751, "guidance_scale": 4.0})
+    assert _origin(row, set(_words(prompts[0])) & set(_words(prompts[1]))) == "t=751 g=4 wooden bench"
+
+
 def test_an_empty_sheet_is_refused() -> None:
     with pytest.raises(ThesisError, match="none"):
         contact_sheet(np.zeros((0, 3, 8, 8), np.uint8), 4)
@@ -226,7 +234,9 @@ def test_numbers_and_labels_follow_the_language() -> None:
 
 
 def test_every_arm_and_metric_of_the_experiment_has_words() -> None:
-    named = [*CONFIRMATORY, *EXPLORATORY, "id_confidence", "real_vae", *MAIN, "H1", "H2", "H3", "H4"]
+    whole = read_parameters(Path(__file__).parents[2] / "parameters" / "parts.yaml")
+    arms = [name for name in whole.arm_names if not isinstance(whole.of_arm(name)[1].training.near_ood_choice, int)]
+    named = [*CONFIRMATORY, *EXPLORATORY, *arms, *MAIN, *whole.generation.sets, "H1", "H2", "H3", "H4"]
     named += ["shown", "shown_here", "opposite", "nothing", "descriptive"]
     assert set(named) <= set(WORDS)
-    assert all(len(WORDS[arm][language]) <= 26 for arm in [*CONFIRMATORY, *EXPLORATORY] for language in (0, 1))
+    assert all(len(WORDS[arm][language]) <= 26 for arm in [*CONFIRMATORY, *EXPLORATORY, *arms] for language in (0, 1))

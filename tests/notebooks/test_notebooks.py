@@ -18,7 +18,7 @@ from thesis_lib.parameters import HARDNESS_ENCODER
 
 ROOT = Path(__file__).parents[2]
 ARMS = ["real", "real_id", "real_id_nearood", "cross_entropy"]
-EXPLORED = ["real_strong", "second_view", "outlier_exposure", "oracle_nearood", "nearood_random"]
+EXPLORED = ["real_strong", "second_view", "outlier_exposure", "oracle_nearood", "nearood_random", "siblings_bare"]
 HARDNESS = ROOT / "thesis_lib" / "diffusion" / "miniature_parts" / HARDNESS_ENCODER
 
 
@@ -41,13 +41,19 @@ def toy(tmp_path_factory, tiny_model_folder) -> tuple[Path, Path]:
         "generation": {
             "steps": 10, "sources": 2, "per_source": 2, "id": {"timesteps": [300]}, "near_ood": {"timesteps": "auto"},
             "background": {"timesteps": [800], "mask": "background"},
+            "sibling": {"timesteps": [800], "mask": "none", "prompts": ["a photo of a nut"]},
         },
         # a toy's pictures are mush: every one that is not quite its class's is near-OOD
         "hardness": {
             "encoder": str(HARDNESS), "candidates": [501, 701], "id_p": 1, "near_p": 1, "near_percentile": 100,
         },
         "explore": EXPLORED,
-        "variants": {"nearood_random": {"arm": "real_id_nearood", "set": {"training.near_ood_choice": "random"}}},
+        "variants": {
+            "nearood_random": {"arm": "real_id_nearood", "set": {"training.near_ood_choice": "random"}},
+            "siblings_bare": {"arm": "real_id_nearood", "set": {
+                "training.near_ood_set": "sibling", "training.near_ood_choice": "all", "encoder.projection": None,
+            }},
+        },
         "encoder": {"architecture": "resnet10", "width": 8, "size": 32, "projection": [16, 8]},
         "training": {
             "steps": 6, "classes_per_batch": 3, "anchors_per_class": 2, "near_ood_per_class": 1,
@@ -81,7 +87,7 @@ def test_manifest_figures_and_report_are_there(toy):
     manifest = pd.read_parquet(run / "seed0" / "synthetic" / "manifest.parquet")
     chosen = manifest["timestep_chosen"]
     assert manifest.groupby(["kind", "mask"]).size().to_dict() == {
-        ("id", "background"): 12, ("id", "object"): 12, ("near_ood", "object"): 18,
+        ("id", "background"): 12, ("id", "object"): 12, ("near_ood", "none"): 12, ("near_ood", "object"): 18,
     }  # fmt: skip
     assert chosen.sum() == 12 and manifest.loc[chosen, "timestep"].nunique() == 1
     assert {"hardness.png", "validity.json"} <= {path.name for path in (run / "seed0" / "synthetic").iterdir()}

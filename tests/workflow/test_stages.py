@@ -266,7 +266,7 @@ def test_notebooks_read_only_declared_parameters(stage: object) -> None:
     assert used <= {name.partition(".")[0] for name in stage.reads.split()}  # type: ignore[attr-defined]
 
 
-def test_seeds_share_the_cores() -> None:
+def test_seeds_that_run_beside_each_other_share_the_cores() -> None:
     stages = {stage.name: stage for stage in STAGES}
     assert [stages["generation"].threads_of(cores, seeds) for cores, seeds in ((2, 1), (8, 3), (2, 8))] == [2, 2, 1]
     assert stages["data"].threads_of(8, 3) == 8 and stages["training"].threads_of(8, 1) == 1

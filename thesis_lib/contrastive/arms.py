@@ -47,9 +47,10 @@ def build_pools(
     for kind in arm.kinds[1:]:
         rows = choose_id(manifest, parameters) if kind is Kind.ID else choose_near_ood(manifest, parameters, seed)
         if not len(rows):
-            choice = parameters.training.id_choice if kind is Kind.ID else parameters.training.near_ood_choice
+            p = parameters.training
+            name, choice = ("id", p.id_choice) if kind is Kind.ID else (p.near_ood_set, p.near_ood_choice)
             raise ThesisError(
-                f"none of the {kind} pictures in {synthetic} is chosen by {choice}: choose all, or run notebook 04 "
+                f"none of the {name} pictures in {synthetic} is chosen by {choice}: choose all, or run notebook 04 "
                 "with other sets"
             )
         sources = torch.tensor(source_rows(manifest.iloc[rows], shots.table))
@@ -84,21 +85,23 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
     """Positions in the manifest of the near-OOD pictures that `training.near_ood_set` and `near_ood_choice` let train.
 
     `hardness` takes of each class the pictures that no class claims, at most `hardness.quota`, those that fit the
-    near-OOD band best (see `misfit`), of all timesteps tried; a class may have fewer, or none. `random` takes as many of
-    each class and timestep, drawn by the seed from all that were made there: the two differ in acceptance alone.
+    near-OOD band best (see `misfit`), of all timesteps tried; a class may have fewer, or none. `random` takes as many
+    of each class and timestep, drawn by the seed from all that were made there: the two differ in acceptance alone.
 
     Raises:
         ThesisError: The manifest has no scores to choose by.
     """
-    choice = parameters.training.near_ood_choice
-    near = (sets_of(manifest) == parameters.training.near_ood_set).to_numpy()
+    choice, sets = parameters.training.near_ood_choice, sets_of(manifest)
+    near = (sets == parameters.training.near_ood_set).to_numpy()
     if choice == "all":
         return np.flatnonzero(near)
     if isinstance(choice, int):
-        # as many of every timestep: there are more at the one that was chosen
-        number = manifest.groupby(["source_id", sets_of(manifest), "timestep"]).cumcount().to_numpy()
-        few = number < parameters.hardness.per_source
-        return np.flatnonzero(near & few & (manifest["timestep"] == choice).to_numpy())
+        there = near & (manifest["timestep"] == choice).to_numpy()
+        if parameters.generation.near_ood.timesteps == "auto" and parameters.training.near_ood_set == "near_ood":
+            # as many of every timestep: there are more at the one that was chosen
+            number = manifest.groupby(["source_id", sets, "timestep"]).cumcount().to_numpy()
+            there &= number < parameters.hardness.per_source
+        return np.flatnonzero(there)
     _need_scores(manifest)
     rows = manifest[near]
     rows = rows.assign(misfit=misfit(rows, rows["label"].to_numpy(), parameters.hardness))
@@ -110,9 +113,9 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
     keys = manifest["label"].astype(str) + " " + manifest["timestep"].astype(str)
     drawn = []
     for key in np.unique(keys[near]):
-        there = np.flatnonzero(near & (keys == key).to_numpy())
-        count = int(accepted[there].sum())
-        drawn.append(numpy_generator(seed, "random acceptance", key).permutation(there)[:count])
+        made = np.flatnonzero(near & (keys == key).to_numpy())
+        count = int(accepted[made].sum())
+        drawn.append(numpy_generator(seed, "random acceptance", key).permutation(made)[:count])
     return np.sort(np.concatenate(drawn))
 
 

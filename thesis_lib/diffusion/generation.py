@@ -46,12 +46,13 @@ def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParame
     Raises:
         ThesisError: A class has no picture with a mask although the change is to be limited by it.
     """
-    needs_mask = any(settings.mask != "none" for _, settings in p.sets.values())
-    usable = shots[masks.flatten(1).any(1).numpy()] if needs_mask else shots
+    masked = [name for name, (_, settings) in p.sets.items() if settings.mask != "none"]
+    usable = shots[masks.flatten(1).any(1).numpy()] if masked else shots
     without = sorted(set(shots["class_name"]) - set(usable["class_name"]))
     if without:
         raise ThesisError(
-            f"classes {without} have no source picture with a mask: set generation.id.mask and near_ood.mask to none"
+            f"classes {without} have no source picture with a mask, which generation's sets {masked} need: set their "
+            "mask to none"
         )
     chosen = [
         numpy_generator(seed, "sources", str(name)).permutation(rows.index.to_numpy())[: p.sources]

@@ -241,7 +241,7 @@ def score_manifest(
 
     Returns:
         The manifest with the columns of `Hardness.measure`, and generative (see `Hardness.genuineness`), band,
-        timestep_chosen (near-OOD pictures at `chosen`) and accepted_share (that of the picture's set and timestep; nan
+        timestep_chosen (the set `near_ood` at `chosen`) and accepted_share (that of the picture's set and timestep; nan
         for ID pictures). A picture is measured where its source's object stands, also where all of it may change.
 
     Raises:
@@ -270,7 +270,7 @@ def score_manifest(
 def second_opinion(
     encoder: Encoder, folder: Path, shots: PreparedSet, valid: PreparedSet, p: HardnessParameters
 ) -> dict[str, float]:
-    """How far another encoder agrees on the near-OOD pictures in `folder`; it is best one of another seed.
+    """How far another encoder agrees on the set `near_ood` in `folder`; it is best one of another seed.
 
     Returns:
         spearman: rank correlation of the distances to the own class; accepted_by_both and accepted_by_one: shares of

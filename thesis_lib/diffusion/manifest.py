@@ -1,5 +1,6 @@
 """The manifest of a seed's synthetic pictures: reading it, and the hardness bands of its rows; needs no base model."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import HardnessParameters, Kind
 
 SCORES = (
@@ -88,7 +89,7 @@ def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters, name: str = "
 
 
 def best_timestep(manifest: pd.DataFrame, p: HardnessParameters) -> int:
-    """t*: the timestep with the largest accepted share, the smaller one of two alike.
+    """t*: the timestep with the largest accepted share, the smaller one of two alike; warns when it is the latest.
 
     Raises:
         ThesisError: No picture of any timestep is in the near-OOD band.
@@ -99,4 +100,12 @@ def best_timestep(manifest: pd.DataFrame, p: HardnessParameters) -> int:
             f"none of the pictures made at timesteps {list(shares.index)} lies in the near-OOD band: try other "
             "hardness.candidates, or raise hardness.near_p and near_percentile"
         )
-    return int(str(shares.idxmax()))
+    best = int(str(shares.idxmax()))
+    if best == shares.index.max() and len(shares) > 1:
+        warnings.warn(
+            f"t* = {best} is the latest timestep tried, so the largest share may lie beyond it: add later "
+            "hardness.candidates to know",
+            ThesisWarning,
+            stacklevel=2,
+        )
+    return best

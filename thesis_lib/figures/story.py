@@ -110,10 +110,12 @@ def _second_question(table: pd.DataFrame, verdicts: Mapping[str, str]) -> list[s
         }
         sentences += [f"For recognition: {cost[verdicts['H3']]}", recognition]
     sentences += filter(None, [
-        _fact(table, arm, base, "auroc/near/knn_projection", lead)
-        for arm, base, lead in (
-            ("real_id_nearood", "real_id", "Where the negatives act, "),
-            ("oracle_nearood", "oracle_id", "There, with a perfect generator's pictures, "),
+        _fact(table, arm, base, f"auroc/near/{space}", lead)
+        for arm, base, space, lead in (
+            ("real_id_nearood", "real_id", "knn_projection", "Where the negatives act, "),
+            ("oracle_nearood", "oracle_id", "knn_projection", "There, with a perfect generator's pictures, "),
+            ("oracle_nearood_head", "oracle_id_head", "knn_projection", "With a head and a perfect generator, in it: "),
+            ("oracle_nearood_head", "oracle_id_head", "knn", "And in what is kept: "),
         )
     ])  # fmt: skip
     filler = _fact(table, "real_id_nearood", "filler", "auroc/near/knn", "Is it only more pictures? With a filler, ")
@@ -184,7 +186,7 @@ def _sampling(table: pd.DataFrame, verdicts: Mapping[str, str], surface: pd.Data
         sentences += [f"Does choosing them by hardness help? {ANSWERS[verdicts['H4']]}", fact]
     lead = "With negatives of the own class only, as in the thesis, "
     sentences += filter(None, [_fact(table, "real_id_nearood", "nearood_own_class", "auroc/near/knn", lead)])
-    lead = "With pictures of other things by their words, "
+    lead = "With other things' words, all of the picture made anew, and no choice by hardness: "
     sentences += filter(None, [
         _fact(table, "nearood_sibling", "real_id", metric, lead if metric == "auroc/near/knn" else "")
         for metric in ("auroc/near/knn", "auroc/far/knn")

@@ -21,7 +21,7 @@ from thesis_lib.parameters import Parameters
 from thesis_lib.storage import write_text
 from thesis_lib.workflow.execute import JOURNAL
 from thesis_lib.workflow.lock import TOKEN, running
-from thesis_lib.workflow.project import project_root, runs_folder, shown
+from thesis_lib.workflow.project import has_gpu, project_root, runs_folder, shown
 from thesis_lib.workflow.stages import Job, all_jobs, plan
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, help="Run experiments: parameters/*.yaml.")
@@ -63,7 +63,8 @@ def run(
             write_text(kept, text)
         todo = plan(asked, root, folder, until)
         if todo:
-            _snakemake(list(todo), root, folder, token, cores or _all_cores(), profile)
+            beside = 1 if profile or has_gpu() else len(asked.seeds)
+            _snakemake(list(todo), root, folder, token, cores or _all_cores(), beside, profile)
     last = all_jobs(asked, until)[-1]
     count = "1 notebook" if len(todo) == 1 else f"{len(todo)} notebooks"
     done = f"{count} in {_clock(time.monotonic() - started)}" if todo else "nothing to do"
@@ -103,16 +104,19 @@ def _read(path: Path, sets: list[str] | None, name: str | None = None) -> Parame
     return read_parameters(path, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
 
 
-def _snakemake(jobs: list[Job], root: Path, folder: Path, token: str, cores: int, profile: Path | None) -> None:
+def _snakemake(
+    jobs: list[Job], root: Path, folder: Path, token: str, cores: int, beside: int, profile: Path | None
+) -> None:
     """Have Snakemake run the jobs, and show how they fare."""
     stamps = [job.stamp for job in jobs]
     command: list[str | Path] = [sys.executable, "-m", "snakemake", *stamps, "--forcerun", *stamps]
     command += ["--snakefile", root / "Snakefile", "--directory", folder, "--scheduler", "greedy", "--keep-going"]
-    command += ["--config", f"experiment={shown(folder / 'parameters.yaml', root)}", f"cores={cores}"]
+    experiment = shown(folder / "parameters.yaml", root)
+    command += ["--config", f"experiment={experiment}", f"cores={cores}", f"beside={beside}"]
     # What to run is decided (forcerun); the lock is ours; a stamp is written whole, so none is ever incomplete.
     command += ["--rerun-triggers", "params", "--nolock", "--ignore-incomplete", "--keep-incomplete"]
     command += ["--workflow-profile", profile.resolve()] if profile else ["--cores", str(cores)]
-    if not profile and Path("/proc/driver/nvidia/gpus").exists():
+    if not profile and has_gpu():
         command += ["--resources", "gpu=1"]  # one notebook at a time on it
     journal, log = folder / JOURNAL, folder / "snakemake.log"
     journal.write_text("")

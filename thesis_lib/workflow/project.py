@@ -25,6 +25,11 @@ def runs_folder(root: Path) -> Path:
     return root / os.environ.get("THESIS_RUNS", "runs")
 
 
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is here; told without importing torch."""
+    return Path("/proc/driver/nvidia/gpus").exists()
+
+
 def shown(path: Path, root: Path) -> str:
     """A path as a person writes it: relative to the project where it lies inside."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

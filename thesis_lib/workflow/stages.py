@@ -49,9 +49,9 @@ class Stage:
         """What it is run for each of: nothing, `seed`, or `seed` and `arm`."""
         return [name for name in ("seed", "arm") if f"{{{name}}}" in self.folder]
 
-    def threads_of(self, cores: int, seeds: int) -> int:
-        """Threads of one job: all cores, or where it runs for each seed, seeds beside each other: that is faster."""
-        return self.threads or max(1, cores // (seeds if "seed" in self.wildcards else 1))
+    def threads_of(self, cores: int, beside: int) -> int:
+        """Threads of one job: all cores, or a share where so many seeds run beside each other, which is faster."""
+        return self.threads or max(1, cores // (beside if "seed" in self.wildcards else 1))
 
 
 _DIFFUSION = "data model inversion generation hardness language"
