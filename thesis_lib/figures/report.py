@@ -174,6 +174,7 @@ def report_sections(
                 (run / "figures" / "comparison.png", "Arms: every seed, mean and 95 % interval (FPR: lower is better)"),
                 (run / "figures" / "forest.png", "Paired differences and 95 % intervals (open squares: exploratory)"),
                 (run / "figures" / "surface.png", "Dose and timestep of near-OOD pictures (hatched: worse)"),
+                (run / "figures" / "shots.png", "Runs with other numbers of shots, on the seeds all have"),
             ),
             named("arms", "differences"),
         ),

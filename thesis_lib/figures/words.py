@@ -119,6 +119,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "excess": ("loss minus collapse value", "Verlust minus Kollapswert"),
     "denoising_loss": ("denoising loss", "Entrauschungsverlust"),
     "collapse": ("collapse", "Kollaps"),
+    "shots": ("shots a class", "Aufnahmen je Klasse"),
     "timestep": ("insertion timestep", "Einstiegszeitschritt"),
     "strength": ("strength", "Stärke"),
     "guidance_scale": ("guidance scale", "Guidance-Skala"),
