@@ -129,6 +129,8 @@ def _quality(table: pd.DataFrame) -> list[str]:
         ("oracle_id", "real", "real_id", "real", "top1/field"),
         ("oracle_id", "real", "real_id", "real", "top1/test"),
         ("oracle_nearood", "oracle_id", "real_id_nearood", "real_id", "auroc/near/knn"),
+        ("oracle_nearood", "oracle_id", "real_id_nearood", "real_id", "auroc/far/knn"),
+        ("oracle_nearood", "oracle_id", "real_id_nearood", "real_id", "top1/test"),
     ):
         perfect = _change(table, oracle, base, metric)
         if perfect is None:
