@@ -83,7 +83,7 @@ def accepted_shares(manifest: pd.DataFrame, p: HardnessParameters, name: str = "
     """
     rows = manifest[sets_of(manifest) == name]
     band = bands(rows, rows["label"].to_numpy(), p)
-    shares = pd.DataFrame({name: band == name for name in (str(Kind.ID), str(Kind.NEAR_OOD))}, index=rows.index)
+    shares = pd.DataFrame({at: band == at for at in (str(Kind.ID), str(Kind.NEAR_OOD))}, index=rows.index)
     by_class = shares.groupby([rows["timestep"], rows["label"]]).mean()
     return by_class.groupby("timestep").mean()
 

@@ -189,10 +189,8 @@ def _sampling(table: pd.DataFrame, verdicts: Mapping[str, str], surface: pd.Data
     lead = "With negatives of the own class only, as in the thesis, "
     sentences += filter(None, [_fact(table, "real_id_nearood", "nearood_own_class", "auroc/near/knn", lead)])
     lead = "With other things' words, all of the picture made anew, and no choice by hardness: "
-    sentences += filter(None, [
-        _fact(table, "nearood_sibling", "real_id", metric, lead if metric == "auroc/near/knn" else "")
-        for metric in ("auroc/near/knn", "auroc/far/knn")
-    ])  # fmt: skip
+    sentences += filter(None, [_fact(table, "nearood_sibling", "real_id", "auroc/near/knn", lead)])
+    sentences += filter(None, [_fact(table, "nearood_sibling", "real_id", "auroc/far/knn")])
     cells = pd.DataFrame() if surface is None else surface_cells(surface[surface["metric"] == "auroc/near/knn"])
     if surface is not None and len(cells):
         best = cells.sort_values("mean").iloc[-1]

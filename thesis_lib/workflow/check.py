@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import HARDNESS_ENCODER, Parameters
-from thesis_lib.workflow.project import has_gpu, resolve_paths
+from thesis_lib.workflow.project import has_gpu, resolve_paths, seeds_beside
 from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int 
             continue
         count = f"{stage.name:<12}{len(jobs):>3} job{'s' if len(jobs) > 1 else ' '}"
         rate = _measured_rate(stage.name, asked, run.parent, classes)
-        at_once = 1 if stage.gpu and has_gpu() else cores // stage.threads_of(cores, len(asked.seeds))
+        at_once = 1 if stage.gpu and has_gpu() else cores // stage.threads_of(cores, seeds_beside(asked))
         one = START + (rate or SECONDS.get(stage.name, 0.0)) * work(stage.name, asked, classes)
         seconds = one * math.ceil(len(jobs) / at_once)
         if rate is None and asked.model.base != "bundled" and stage.name in ("inversion", "inspection", "generation"):

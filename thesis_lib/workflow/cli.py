@@ -21,7 +21,7 @@ from thesis_lib.parameters import Parameters
 from thesis_lib.storage import write_text
 from thesis_lib.workflow.execute import JOURNAL
 from thesis_lib.workflow.lock import TOKEN, running
-from thesis_lib.workflow.project import has_gpu, project_root, runs_folder, shown
+from thesis_lib.workflow.project import has_gpu, project_root, runs_folder, seeds_beside, shown
 from thesis_lib.workflow.stages import Job, all_jobs, plan
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, help="Run experiments: parameters/*.yaml.")
@@ -63,7 +63,7 @@ def run(
             write_text(kept, text)
         todo = plan(asked, root, folder, until)
         if todo:
-            beside = 1 if profile or has_gpu() else len(asked.seeds)
+            beside = 1 if profile else seeds_beside(asked)
             _snakemake(list(todo), root, folder, token, cores or _all_cores(), beside, profile)
     last = all_jobs(asked, until)[-1]
     count = "1 notebook" if len(todo) == 1 else f"{len(todo)} notebooks"

@@ -30,6 +30,11 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/gpus").exists()
 
 
+def seeds_beside(parameters: Parameters) -> int:
+    """How many seeds' jobs run beside each other on this machine: one where a GPU takes one notebook at a time."""
+    return 1 if has_gpu() else len(parameters.seeds)
+
+
 def shown(path: Path, root: Path) -> str:
     """A path as a person writes it: relative to the project where it lies inside."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
