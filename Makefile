@@ -7,7 +7,9 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_NO_CONFIG = 1
 COMPILE = $(UV) pip compile -q pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: setup quickstart test lab lock lock-check clean
+EXPERIMENT ?= parameters/quickstart.yaml
+
+.PHONY: setup quickstart test lab explorer lock lock-check clean
 setup: $(VENV)/.synced
 
 $(UV):
@@ -28,6 +30,11 @@ test: setup
 
 lab: setup
 	$(VENV)/bin/jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.extension_manager=readonly notebooks
+
+explorer: setup                   # notebook 03 as a page, on localhost with a token; EXPERIMENT=parameters/NAME.yaml
+	mkdir -p runs
+	$(VENV)/bin/papermill --prepare-only notebooks/03_augmentation_inspection.ipynb runs/.explorer.ipynb -p experiment $(EXPERIMENT)
+	$(VENV)/bin/voila --Voila.ip=127.0.0.1 --token runs/.explorer.ipynb
 
 lock: | $(UV)                     # the one step that chooses versions
 	$(COMPILE) -o requirements.lock

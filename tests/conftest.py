@@ -56,6 +56,7 @@ def shots() -> tuple[pd.DataFrame, torch.Tensor, torch.Tensor]:
         {
             "path": [f"/data/{name}/{i}.png" for i, name in enumerate(names)],
             "source_id": [f"{name}/{i}" for i, name in enumerate(names)],
+            "capture_group": [f"{name}/{i}" for i, name in enumerate(names)],
             "class_name": names,
             "label": [["bolt", "gear", "Brake Disc"].index(name) for name in names],
         }

@@ -155,6 +155,30 @@ def composite(new: torch.Tensor, source: torch.Tensor, may_change: torch.Tensor)
     return torch.where(may_change[:, None], new, source)
 
 
+def noised(
+    base: BaseModel, latents: tuple[torch.Tensor, torch.Tensor], requests: Sequence[Request]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where requests of one insertion timestep begin: a draw of the source's latents, the noise, and the two mixed.
+
+    Args:
+        base: The base model.
+        latents: Mean and standard deviation of the sources' scaled latents, each (m, 4, h, w).
+        requests: n of them; only source, timestep and seed count.
+
+    Returns:
+        Clean latents, noise and noised latents, each (n, 4, h, w).
+    """
+    rows = torch.tensor([request.source for request in requests])
+    draws = []
+    for request in requests:  # the order of diffusers' pipeline: the posterior's noise first, then the forward noise
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        draws.append([torch.randn(latents[0].shape[1:], generator=generator) for _ in range(2)])
+    posterior_noise, noise = (torch.stack(part) for part in zip(*draws, strict=True))
+    clean = latents[0][rows] + latents[1][rows] * posterior_noise
+    timesteps = torch.tensor([request.timestep for request in requests])
+    return clean, noise, base.scheduler.add_noise(clean, noise, timesteps)
+
+
 @torch.no_grad()
 def augment(
     base: BaseModel, concepts: Concepts, sources: torch.Tensor, latents: tuple[torch.Tensor, torch.Tensor],
@@ -180,14 +204,7 @@ def augment(
     times = schedule(base, steps)
     times = times[times.index(start.pop()) :]
     rows = torch.tensor([request.source for request in requests])
-    shape = latents[0].shape[1:]
-    draws = []
-    for request in requests:  # the order of diffusers' pipeline: the posterior's noise first, then the forward noise
-        generator = torch.Generator("cpu").manual_seed(request.seed)
-        draws.append([torch.randn(shape, generator=generator) for _ in range(2)])
-    posterior_noise, noise = (torch.stack(part) for part in zip(*draws, strict=True))
-    clean = latents[0][rows] + latents[1][rows] * posterior_noise
-    noisy = base.scheduler.add_noise(clean, noise, torch.full((len(rows),), times[0]))
+    clean, noise, noisy = noised(base, latents, requests)
     text = concepts.encode([request.prompt for request in requests])
     guidance = torch.tensor([request.guidance_scale for request in requests])
     keep = None

@@ -18,7 +18,15 @@ import torch
 from tqdm.auto import tqdm
 
 from thesis_lib.datasets.crops import PreparedSet
-from thesis_lib.diffusion.augmentation import Request, as_seen, augment, insertion_timestep, region_masks, schedule
+from thesis_lib.diffusion.augmentation import (
+    Request,
+    as_seen,
+    augment,
+    insertion_timestep,
+    noised,
+    region_masks,
+    schedule,
+)
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import choose_sources, entry_points
@@ -151,6 +159,8 @@ class PictureGrid:
             for picture, mask in zip(self.sources.pictures, self.sources.masks, strict=True)
         ]
         self._concept_digests = {name: concepts.digest(name) for name in self.classes}
+        self._latents: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._noised: dict[tuple[int, int, int], torch.Tensor] = {}
 
     def rows(self, class_name: str) -> list[int]:
         """The sources of a class."""
@@ -225,6 +235,25 @@ class PictureGrid:
         """The picture at a position, uint8 (3, s, s); none where it has not been made."""
         return self._pictures.get(self.key(position))
 
+    def noised(self, position: Position) -> torch.Tensor:
+        """The noised latent that denoising starts from at a position, decoded: uint8 (3, s, s)."""
+        key = (position.source, position.timestep, position.variation)
+        if key not in self._noised:
+            start = noised(self.base, self._encoded([position.source]), [self._request(position, 0)])[2]
+            self._noised[key] = self.base.decode(start)[0]
+        return self._noised[key]
+
+    def _request(self, at: Position, row: int) -> Request:
+        return Request(row, self.prompt(at), at.timestep, at.guidance_scale, self.picture_seed(at))
+
+    def _encoded(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the latents of some sources; each is encoded once."""
+        if missing := [row for row in rows if row not in self._latents]:
+            means, stds = self.base.encode(self.sources.pictures[missing])
+            self._latents |= {row: (means[i], stds[i]) for i, row in enumerate(missing)}
+        kept = [self._latents[row] for row in rows]
+        return torch.stack([mean for mean, _ in kept]), torch.stack([std for _, std in kept])
+
     def pictures(self, positions: Sequence[Position]) -> torch.Tensor:
         """The pictures at precomputed positions, uint8 (n, 3, s, s).
 
@@ -288,14 +317,10 @@ class PictureGrid:
 
     def _render(self, batch: Sequence[Position]) -> None:
         rows = sorted({position.source for position in batch})
-        pictures = self.sources.pictures[rows]
-        requests = [
-            Request(rows.index(at.source), self.prompt(at), at.timestep, at.guidance_scale, self.picture_seed(at))
-            for at in batch
-        ]
+        latents = self._encoded(rows)
+        requests = [self._request(at, rows.index(at.source)) for at in batch]
         may_change = torch.cat([self.may_change(position) for position in batch])
-        latents = self.base.encode(pictures)
-        around = as_seen(self.base, pictures, latents[0])
+        around = as_seen(self.base, self.sources.pictures[rows], latents[0])
         made = augment(self.base, self.concepts, around, latents, requests, self.p.steps, may_change)
         for position, picture in zip(batch, made, strict=True):
             self._pictures[self.key(position)] = picture.clone()  # a view would keep the whole batch in memory
