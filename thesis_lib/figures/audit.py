@@ -1,12 +1,17 @@
 """The reproduction audit: what each erratum of the published code does to the arms and to their differences."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
+from thesis_lib.figures.galleries import contact_sheet
 from thesis_lib.figures.style import COLOURS, localise, panels, styled
 from thesis_lib.figures.words import metric_label, metric_scale, number, word, wrapped
+from thesis_lib.parameters import Kind
 
 ERRATA = {
     0: ("correct", "korrekt"),
@@ -24,6 +29,7 @@ WORDS = {
     "erratum": ("erratum", "Erratum"),
     "minus": ("{} minus {}", "{} minus {}"),
     "points": ("percentage points", "Prozentpunkte"),
+    "run": ("as made", "wie erzeugt"),
     "shift": ("change against the correct version", "Änderung gegen die korrekte Fassung"),
 }
 CONTRASTS = (("real_id", "real"), ("real_id_nearood", "real_id"))
@@ -131,6 +137,31 @@ def _cell(rows: pd.DataFrame, metric: str, language: str) -> str:
         return "="
     mean, low, high = (number(at, digits, language) for at in (values.mean(), values.min(), values.max()))
     return f"{mean} [{low}{'; ' if language == 'de' else ', '}{high}]" if len(rows) > 1 else mean
+
+
+def audit_pictures(
+    manifest: pd.DataFrame, sets: Mapping[int, Tensor], classes: Sequence[str], language: str = "en"
+) -> Figure:
+    """The first ID and the first near-OOD picture of each class, as made and as with errata 6 and 7.
+
+    Args:
+        manifest: The run's; the remade pictures are in its order.
+        sets: Erratum (0 for the run) -> uint8 pictures (n, 3, s, s).
+        classes: Their names by label.
+        language: `en` or `de`.
+
+    Returns:
+        The figure, a row a class.
+    """
+    firsts = manifest.groupby(["kind", "label"]).head(1)
+    columns, names = [], []
+    for kind in (str(Kind.ID), str(Kind.NEAR_OOD)):
+        rows = firsts.loc[firsts["kind"] == kind].sort_values("label").index.tolist()
+        columns += [pictures[rows] for pictures in sets.values()]
+        made = [f"{_word('erratum', language)} {erratum}" if erratum else _word("run", language) for erratum in sets]
+        names += [f"{word(kind, language)}, {each}" for each in made]
+    pictures = torch.stack(columns, dim=1).flatten(0, 1)
+    return contact_sheet(pictures, len(columns), classes, names, rule_after=len(sets), language=language)
 
 
 @styled

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from thesis_lib.evaluation.statistics import mean_interval
 from thesis_lib.figures.style import COLOURS, LINES, localise, panels, series_style, styled
-from thesis_lib.figures.words import word, wrapped
+from thesis_lib.figures.words import metric_title, word, wrapped
 
 
 @styled
@@ -67,6 +67,10 @@ def line(values: Sequence[float], x: str, y: str, language: str = "en") -> Figur
     return figure
 
 
+def _measure(name: str, language: str) -> str:
+    return metric_title(name, language) if "/" in name else word(name, language)
+
+
 @styled
 def measure_curves(
     table: pd.DataFrame,
@@ -102,7 +106,7 @@ def measure_curves(
             ax.axvline(position, color="0.35", linewidth=0.7, linestyle=":")
             ax.annotate(word(name, language), (position, 1), (0, 1), xycoords=ax.get_xaxis_transform(),
                         textcoords="offset points", ha="center", va="bottom", fontsize=6.5)  # fmt: skip
-        ax.set(xlabel=word(x, language), ylabel=wrapped(word(measure, language), 1.4, 8))
+        ax.set(xlabel=word(x, language), ylabel=wrapped(_measure(measure, language), 1.4, 8))
         localise(ax, language)
     if series is not None:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(groups)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from thesis_lib.diffusion.manifest import read_manifest, sets_of
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, styled, to_image
-from thesis_lib.figures.words import wrapped
+from thesis_lib.figures.words import word, wrapped
 
 GAP, LARGEST_CELL, LABEL_WIDTH = 0.04, 0.95, 0.95  # inches
 SMALL = 6.5  # points
@@ -27,6 +27,7 @@ def contact_sheet(
     column_labels: Sequence[str] = (),
     captions: Sequence[str] = (),
     rule_after: int = 0,
+    language: str = "en",
 ) -> Figure:
     """Pictures in rows and columns, as large as the page allows.
 
@@ -34,9 +35,10 @@ def contact_sheet(
         pictures: (n, 3, s, s) uint8, row by row.
         columns: Pictures a row.
         row_labels: A label left of each row.
-        column_labels: A label above each column.
+        column_labels: A label above each column, a key of `words.WORDS` or plain text.
         captions: A few letters below each picture.
         rule_after: Leaves a wider gap after so many columns, to set sources apart.
+        language: `en` or `de`.
 
     Returns:
         The figure.
@@ -51,7 +53,7 @@ def contact_sheet(
     rule = 0.12 if rule_after else 0.0
     line = SMALL * 1.25 / 72
     cell = min(LARGEST_CELL, (TEXT_WIDTH - left - rule) / columns - GAP)
-    names = [wrapped(label.replace("_", " "), cell, SMALL) for label in column_labels]
+    names = [wrapped(word(label, language), cell, SMALL) for label in column_labels]
     notes = [wrapped(caption.replace("_", " "), cell, SMALL) for caption in captions]
     top = max((name.count("\n") + 1 for name in names), default=0) * line + GAP
     below = max((note.count("\n") + 1 for note in notes), default=0) * line
@@ -83,6 +85,7 @@ def source_sheet(
     column_labels: Sequence[str],
     row_labels: Sequence[str] = (),
     captions: Sequence[str] = (),
+    language: str = "en",
 ) -> Figure:
     """A row a source: the source, then what was made from it; with one result a row, before and after.
 
@@ -92,15 +95,19 @@ def source_sheet(
         column_labels: k + 1 labels, the source's first.
         row_labels: n labels, or none.
         captions: n * (k + 1) captions row by row, or none.
+        language: `en` or `de`.
 
     Returns:
         The figure.
     """
     rows = np.concatenate([np.asarray(sources)[:, None], np.asarray(results)], axis=1)
-    return contact_sheet(rows.reshape(-1, *rows.shape[2:]), rows.shape[1], row_labels, column_labels, captions, 1)
+    pictures = rows.reshape(-1, *rows.shape[2:])
+    return contact_sheet(pictures, rows.shape[1], row_labels, column_labels, captions, 1, language)
 
 
-def manifest_sheet(folder: Path, name: str, sources: Tensor, table: pd.DataFrame, classes: int = 8) -> Figure:
+def manifest_sheet(
+    folder: Path, name: str, sources: Tensor, table: pd.DataFrame, classes: int = 8, language: str = "en"
+) -> Figure:
     """One source a class and the synthetic pictures of a set made from it.
 
     Args:
@@ -109,6 +116,7 @@ def manifest_sheet(folder: Path, name: str, sources: Tensor, table: pd.DataFrame
         sources: (n, 3, s, s) uint8, the shots.
         table: Their image table, n rows.
         classes: At most so many rows.
+        language: `en` or `de`.
 
     Returns:
         The figure; captions name timestep, guidance scale and the prompt's own words.
@@ -129,6 +137,7 @@ def manifest_sheet(folder: Path, name: str, sources: Tensor, table: pd.DataFrame
         ["source", *[""] * number],
         list(firsts.index),
         captions,
+        language,
     )
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 from PIL import Image
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.figures.tables import CAPTIONS
-from thesis_lib.figures.words import word
+from thesis_lib.figures.captions import caption
+from thesis_lib.figures.words import LANGUAGES, word
 from thesis_lib.parameter_files import dump_parameters
 from thesis_lib.parameters import Parameters
 from thesis_lib.storage import read_json, write_text
@@ -85,11 +85,11 @@ def write_report(folder: Path, title: str, sections: Sequence[Section], language
 def _section(name: str, section: Section) -> str:
     parts = [f'<h2 id="{name}">{html.escape(section.heading)}</h2>']
     parts += [f"<p>{html.escape(' '.join(text.split()))}</p>" for text in section.text.split("\n\n") if text.strip()]
-    parts += [_table(table, caption) for table, caption in section.tables]
-    for path, alt, caption in section.figures:
+    parts += [_table(table, said) for table, said in section.tables]
+    for path, alt, said in section.figures:
         parts.append(
             f'<figure><img src="{_embedded(path)}" alt="{html.escape(alt)}" loading="lazy">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            f"<figcaption>{html.escape(said)}</figcaption></figure>"
         )
     return "<section>\n" + "\n".join(parts) + "\n</section>"
 
@@ -131,36 +131,39 @@ def report_sections(
         run: The run's folder.
         parameters: The experiment's.
         arms: The arms whose maps, confusion and ROC are shown.
-        tables: Tables of text by their names in `tables.CAPTIONS`.
+        tables: Tables of text by their names in `captions.TABLES`.
         answers: Paragraphs, such as `say` and `seed_note` return.
     """
-    first = run / f"seed{parameters.seeds[0]}"
-    analysis, synthetic = first / "analysis", first / "synthetic"
+    seed, language = f"seed{parameters.seeds[0]}", parameters.language
 
-    def figures(*wanted: tuple[Path, str]) -> list[tuple[Path, str, str]]:
-        return [(path, caption, caption) for path, caption in wanted if path.exists()]
+    def figures(*places: str) -> list[tuple[Path, str, str]]:
+        found = [(run / f"{place}.png", caption(place, language)) for place in places]
+        return [(path, text, text) for path, text in found if path.exists()]
+
+    def named(*names: str) -> list[tuple[pd.DataFrame, str]]:
+        there = [name for name in names if name in tables and len(tables[name])]
+        return [(tables[name], caption(f"tables/{name}", language)) for name in there]
 
     missing = (
         [] if (run / "data" / "ood.parquet").exists() else ["Absent: OOD detection, the data set has no OOD pictures."]
     )
-    if not any(word("top1/field", language) in str(column) for language in ("en", "de") for column in tables["arms"]):
+    if not any(word("top1/field", each) in str(column) for each in LANGUAGES for column in tables["arms"]):
         missing.append("Absent: changed conditions, the data set has no field pictures.")
     audits = [
-        (pd.read_csv(path), caption)
-        for name, caption in (("audit", "Accuracies by erratum"), ("differences", "Differences of arms by erratum"))
+        (pd.read_csv(path), caption(f"audit/{name}", language))
+        for name in ("audit", "differences")
         if (path := run / "audit" / f"{name}.csv").exists()
     ]
     validity = []
-    if (synthetic / "validity.json").exists():
-        shares = pd.DataFrame(read_json(synthetic / "validity.json", "")).T.rename_axis("pictures").reset_index()
-        validity.append((shares, "Share of real pictures in the bands: a near-OOD band that is one holds near parts"))
-    moved = [(run / "audit" / "shifts.png", "How far each erratum moves the differences of the arms")]
-    stamp = read_json(analysis / "stage.json", "run notebook 06 first")
+    if (run / seed / "synthetic" / "validity.json").exists():
+        shares = pd.DataFrame(read_json(run / seed / "synthetic" / "validity.json", "")).T
+        title = "Share of real pictures in the bands: a near-OOD band that is one holds near parts"
+        validity.append((shares.rename_axis("pictures").reset_index(), title))
+    stamp = read_json(run / seed / "analysis" / "stage.json", "run notebook 06 first")
     versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
-
-    def named(*names: str) -> list[tuple[pd.DataFrame, str]]:
-        return [(tables[name], CAPTIONS[name]) for name in names if name in tables and len(tables[name])]
-
+    sets = [f"{seed}/synthetic/sheet_{name}" for name in ("id", "background", "near_ood", "sibling")]
+    views = [f"inspection/{name}" for name in ("timesteps", "guidance", "prompts", "regions")]
+    confusions = [f"{seed}/analysis/confusion_{split}_{arm}" for arm in arms for split in ("test", "field")]
     return [
         Section(
             "Questions and answers",
@@ -170,63 +173,37 @@ def report_sections(
         Section(
             "Comparison",
             "One seed drives an arm from the choice of shots to the initial weights; arms are compared within seeds.",
-            figures(
-                (run / "figures" / "comparison.png", "Arms: every seed, mean and 95 % interval (FPR: lower is better)"),
-                (run / "figures" / "forest.png", "Paired differences and 95 % intervals (open squares: exploratory)"),
-                (run / "figures" / "surface.png", "Dose and timestep of near-OOD pictures (hatched: worse)"),
-                (run / "figures" / "shots.png", "Runs with other numbers of shots, on the seeds all have"),
-            ),
+            figures("figures/comparison", "figures/forest", "figures/surface", "figures/shots"),
             named("arms", "differences"),
         ),
         Section(
             "Data",
             "Left to right the splits; what is held out; the shots that the first seed trains on.",
-            figures(
-                (run / "data" / "classes.png", "One picture of each class and split"),
-                (run / "data" / "ood_parts.png", "Parts held out as near and far OOD"),
-                (run / "data" / "shots.png", "The shots of the first seed"),
-            ),
+            figures("data/classes", "data/ood_parts", "data/shots"),
         ),
         Section(
             "Synthetic pictures",
-            "Left the source, then pictures made from it; t is the insertion timestep, g the guidance scale.",
-            figures(
-                (first / "concepts" / "previews.png", "What the learned concepts mean to the model"),
-                (synthetic / "sheet_id.png", "In-distribution pictures"),
-                (synthetic / "sheet_background.png", "In-distribution pictures in other surroundings"),
-                (synthetic / "sheet_near_ood.png", "Near-OOD pictures"),
-                (synthetic / "sheet_sibling.png", "Near-OOD pictures by the words of other things"),
-                (synthetic / "hardness.png", "Distance to the class over the timestep, and the bands"),
-                *(
-                    (path, f"Inspection: {path.stem.replace('_', ' ')}")
-                    for path in sorted((run / "inspection").glob("*.png"))
-                ),
-            ),
+            "Left the source, then pictures made from it.",
+            figures(f"{seed}/concepts/previews", *sets, f"{seed}/synthetic/hardness", *views),
             validity,
         ),
         Section(
             "Training",
             "Loss relative to the value of a network that maps everything to one point.",
-            figures((analysis / "training.png", "Training curves of the first seed")),
+            figures(f"{seed}/analysis/training"),
         ),
         Section(
             "Representations",
-            "t-SNE and UMAP of test and OOD pictures, first seed.",
-            figures(*((analysis / f"embedding_{arm}.png", f"Maps of {word(arm)}") for arm in arms)),
+            "t-SNE and UMAP of test and OOD pictures, first seed. Both keep neighbourhoods; distances between groups "
+            "mean little.",
+            figures(*(f"{seed}/analysis/embedding_{arm}" for arm in arms)),
         ),
         Section(
             "Confusion and OOD scores",
-            "First seed. ROC curves with ID as the positive class, OOD pictures weighted by part.",
-            figures(
-                *(
-                    (analysis / f"confusion_{split}_{arm}.png", f"Confusion of {word(arm)} on {split}")
-                    for arm in arms
-                    for split in ("test", "field")
-                ),
-                *((analysis / f"roc_near_{arm}.png", f"ROC of {word(arm)} against near-OOD") for arm in arms),
-            ),
+            "First seed.",
+            figures(*confusions, *(f"{seed}/analysis/roc_near_{arm}" for arm in arms)),
         ),
-        *([Section("Reproduction audit", AUDIT, figures(*moved), audits)] if audits else []),
+        *([Section("Reproduction audit", AUDIT, figures("audit/shifts"), audits)] if audits else []),
         Section(
             "Provenance",
             f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, "
@@ -234,4 +211,4 @@ def report_sections(
             f"Parameters: {' '.join(dump_parameters(parameters).split())}",
             tables=[(versions, "Packages")],
         ),
-    ]  # fmt: skip
+    ]

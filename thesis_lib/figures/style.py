@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from thesis_lib.figures.words import LANGUAGES
 from thesis_lib.storage import atomic
 
 P = ParamSpec("P")
@@ -131,3 +132,27 @@ def save_figure(figure: Figure, stem: Path) -> Path:
             with atomic(stem.with_name(f"{stem.name}.{ending}")) as temporary:
                 figure.savefig(temporary, format=ending, dpi=STYLE["savefig.dpi"], metadata=stamp)
     return stem.with_name(f"{stem.name}.png")
+
+
+def in_language(stem: Path, language: str, own: str) -> Path:
+    """Where something in `language` lies that lies at `stem` in the experiment's `own` language."""
+    return stem if language == own else stem.with_name(f"{stem.name}.{language}")
+
+
+def keep_figure(stem: Path, language: str, make: Callable[..., Figure], *content: Any, **options: Any) -> Figure:
+    """Draw a figure in every language and write each as PDF and PNG, so that a thesis in either can have it.
+
+    Args:
+        stem: The path without the ending; a figure in another than the experiment's language is at `stem`.<language>.
+        language: The experiment's, `en` or `de`.
+        make: Draws it; it takes a keyword `language`.
+        *content: What it draws.
+        **options: Settings of the drawing.
+
+    Returns:
+        The figure in the experiment's language.
+    """
+    figures = {each: make(*content, language=each, **options) for each in LANGUAGES}
+    for each, figure in figures.items():
+        save_figure(figure, in_language(Path(stem), each, language))
+    return figures[language]

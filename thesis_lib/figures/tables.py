@@ -10,7 +10,9 @@ import pandas as pd
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.hypotheses import Results
 from thesis_lib.evaluation.statistics import mean_interval, paired_difference
-from thesis_lib.figures.words import interval, metric_title, number, plus_minus, signed, word
+from thesis_lib.figures.captions import caption
+from thesis_lib.figures.style import in_language
+from thesis_lib.figures.words import LANGUAGES, interval, metric_title, number, plus_minus, signed, word
 from thesis_lib.storage import write_text
 
 MAIN = (
@@ -26,17 +28,6 @@ OWN_REFERENCES = {
     **{"real_id": "real", "oracle_id": "real", "oracle_nearood": "oracle_id"},
     **{"nearood_head": "real_id_head", "oracle_id_head": "oracle_id", "oracle_nearood_head": "oracle_id_head"},
 }
-CAPTIONS = {
-    "hypotheses": "The hypotheses named before the run: paired differences in points, 95 % intervals over seeds (t) "
-    "and over seeds crossed with clusters (capture groups or OOD parts); p by exact sign flips, one-sided for "
-    "H3. Shown: the p value after Holm is at most 0.05 and the interval over seeds agrees.",
-    "arms": "Mean over seeds and half the 95 % t interval, in percent. AUROC and FPR at 95 % TPR (FPR95, lower is "
-    "better) of the kNN detector: ID is the positive class, averaged over OOD parts; ID pictures are those of test, or "
-    "of field where it says so. Exploratory arms have fewer seeds.",
-    "differences": "Paired differences in points and half their 95 % t interval, on the seeds both arms have; not "
-    "corrected for their number.",
-}
-"""What is said above the tables of the report."""
 LONG_CELL = 30  # characters; columns with longer ones are broken into lines
 
 
@@ -235,7 +226,7 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
     lines = [
         r"\begin{table}", r"\centering", r"\scriptsize" if len(long) > 8 else r"\footnotesize",
         rf"\setlength{{\tabcolsep}}{{{2 if len(long) > 8 else 3}pt}}",
-        rf"\caption{{{_escaped(caption)}}}", rf"\label{{{label}}}",
+        rf"\caption{{{escaped(caption)}}}", rf"\label{{{label}}}",
         rf"\begin{{tabular}}{{{columns if long[0] else 'l' + columns[1:]}}}", r"\toprule",
         " & ".join(map(_head, table.columns)) + r" \\", r"\midrule",
         *(_row(row) for row in table.to_numpy().tolist()),
@@ -246,16 +237,17 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
 
 def _row(cells: list[Any]) -> str:
     if any(cell != "" for cell in cells[1:]):
-        return " & ".join(map(_escaped, cells)) + r" \\"
-    return rf"\midrule \multicolumn{{{len(cells)}}}{{l}}{{\emph{{{_escaped(cells[0])}}}}} \\"
+        return " & ".join(map(escaped, cells)) + r" \\"
+    return rf"\midrule \multicolumn{{{len(cells)}}}{{l}}{{\emph{{{escaped(cells[0])}}}}} \\"
 
 
 def _head(text: str) -> str:
-    lines = [_escaped(line) for line in textwrap.wrap(text, 9, break_long_words=False)]
+    lines = [escaped(line) for line in textwrap.wrap(text, 9, break_long_words=False)]
     return lines[0] if len(lines) == 1 else r"\shortstack[r]{" + r"\\".join(lines) + "}"
 
 
-def _escaped(text: Any) -> str:
+def escaped(text: Any) -> str:
+    """Plain text for LaTeX."""
     escapes = {
         "\\": r"\textbackslash{}", "\u2212": "$-$", "\u2013": "--", "~": r"\textasciitilde{}", "^": r"\^{}",
         "\u00b1": r"$\pm$", "<": "$<$", ">": "$>$",
@@ -263,11 +255,26 @@ def _escaped(text: Any) -> str:
     return "".join(escapes.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in str(text))
 
 
-def keep_table(folder: Path, name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Write a table named in `CAPTIONS` as `name`.csv and `name`.tex, labelled ``tab:name``; returns the table."""
-    write_table(folder / f"{name}.csv", table)
-    write_text(folder / f"{name}.tex", latex(table, CAPTIONS[name], f"tab:{name}"))
-    return table
+def keep_table(stem: Path, language: str, make: Callable[..., pd.DataFrame], *content: Any) -> pd.DataFrame:
+    """Write a table of text in every language as CSV and LaTeX; see `style.keep_figure`, which does so with figures.
+
+    Args:
+        stem: The path without the ending; its last two parts are its place in `captions.TABLES` and its label.
+        language: The experiment's, `en` or `de`.
+        make: Makes the table; it takes a keyword `language`.
+        *content: What it makes it of.
+
+    Returns:
+        The table in the experiment's language.
+    """
+    place = f"{stem.parent.name}/{stem.name}"
+    tables = {each: make(*content, language=each) for each in LANGUAGES}
+    for each, table in tables.items():
+        path = in_language(stem, each, language)
+        write_table(path.with_name(f"{path.name}.csv"), table)
+        text = latex(table, caption(place, each), f"tab:{place.replace('/', '-')}")
+        write_text(path.with_name(f"{path.name}.tex"), text)
+    return tables[language]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -4,6 +4,8 @@ import math
 import re
 import textwrap
 
+LANGUAGES = ("en", "de")
+
 WORDS: dict[str, tuple[str, str]] = {
     # arms
     "real": ("real", "real"),
@@ -131,6 +133,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "in_band": ("% of the pictures", "% der Bilder"),
     "neither": ("neither", "keins"),
     "answer": ("classifier's answer in %", "Antwort des Klassifikators in %"),
+    "picture": ("picture", "Bild"),
+    "through_vae": ("through the VAE", "durch den VAE"),
     "noised": ("noised", "verrauscht"),
     "may_change": ("may change", "veränderlich"),
     "result": ("result", "Ergebnis"),

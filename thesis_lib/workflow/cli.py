@@ -1,4 +1,4 @@
-"""The command line: `thesis run` and `thesis check`."""
+"""The command line: `thesis run`, `thesis check` and `thesis figures`."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
 from thesis_lib.errors import ThesisError
+from thesis_lib.figures.words import LANGUAGES
 from thesis_lib.parameter_files import dump_parameters, read_parameters
 from thesis_lib.parameters import Parameters
 from thesis_lib.storage import write_text
@@ -82,6 +83,31 @@ def check(parameters: File, set_: Sets = None) -> None:
     if found:
         raise ThesisError("\n".join(found))
     print("\n".join(estimate(asked, root, runs_folder(root) / asked.name, classes, _all_cores())))
+
+
+@commands.command()
+def figures(
+    run: Annotated[Path, typer.Argument(help="a run's folder, or its name in runs/", metavar="RUN")],
+    language: Annotated[str, typer.Option(help="en or de; the run's own when not given")] = "",
+    out: Annotated[Path | None, typer.Option(help="where they go; RUN/print/LANGUAGE when not given")] = None,
+    seed: Annotated[int | None, typer.Option(help="whose own figures; the first when not given")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="whose own figures; repeatable; the confirmatory ones")] = None,
+) -> None:
+    """Copy a run's figures and tables for a thesis, with captions in one language, and a LaTeX file of them all."""
+    from thesis_lib.figures.export import export
+
+    root = project_root()
+    folder = run if run.is_dir() else runs_folder(root) / run
+    kept = folder / "parameters.yaml"
+    asked = read_parameters(kept) if kept.exists() else Parameters(name=folder.name)  # notebook 10 keeps none
+    if (language := language or asked.language) not in LANGUAGES:
+        raise ThesisError(f"--language {language}: choose one of {', '.join(LANGUAGES)}")
+    target = out or folder / "print" / language
+    arms, seed = arm or list(asked.arms), asked.seeds[0] if seed is None else seed
+    written = export(folder, target, language, asked.language, arms, seed)
+    for file in written:
+        print(shown(file, root))
+    print(f"{len(written)} files; pdflatex figures.tex in {shown(target, root)} prints them all")
 
 
 def app() -> None:

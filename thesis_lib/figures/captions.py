@@ -1,0 +1,198 @@
+"""The captions of all figures and tables, English and German, in the order in which a thesis has them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thesis_lib.figures.words import LANGUAGES, word
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a figure or table is called, and which notebook makes it.
+
+    Attributes:
+        place: Its path in a run, without the ending; braces stand for a seed, an arm, a split or a set.
+        notebook: The number of its notebook.
+        texts: English and German; braces as in `place`.
+    """
+
+    place: str
+    notebook: str
+    texts: tuple[str, str]
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """What stands for the braces in a path of this kind; none for another path."""
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\w+?)", re.escape(self.place))
+        found = re.fullmatch(pattern, path)
+        return found.groupdict() if found else None
+
+    def text(self, language: str, values: Mapping[str, str]) -> str:
+        """The caption in a language, names written as the figures write them."""
+        named = {key: value if key == "seed" else word(value, language) for key, value in values.items()}
+        return self.texts[LANGUAGES.index(language)].format_map(named)
+
+
+FIGURES = (
+    Caption("data/class_balance", "01", (
+        "Pictures of each class and split.",
+        "Bilder je Klasse und Teilmenge.")),
+    Caption("data/classes", "01", (
+        "One picture of each class and split.",
+        "Ein Bild je Klasse und Teilmenge.")),
+    Caption("data/ood_parts", "01", (
+        "Parts held out as near and far out-of-distribution (OOD).",
+        "Als nah und fern außerhalb der Verteilung (OOD) zurückgehaltene Teile.")),
+    Caption("data/shots", "01", (
+        "The shots: the training pictures that the first seed chooses.",
+        "Die Aufnahmen, mit denen der erste Startwert trainiert.")),
+    Caption("data/masks", "01", (
+        "The crop around the object; what lies outside the mask is faded.",
+        "Der Ausschnitt um das Objekt; was außerhalb der Maske liegt, ist aufgehellt.")),
+    Caption("data/through_vae", "01", (
+        "Pictures before and after they pass through the VAE of the base model.",
+        "Bilder vor und nach dem Durchgang durch den VAE des Basismodells.")),
+    Caption("seed{seed}/concepts/loss", "02", (
+        "Textual inversion: the denoising loss (seed {seed}).",
+        "Textual Inversion: der Entrauschungsverlust (Startwert {seed}).")),
+    Caption("seed{seed}/concepts/previews", "02", (
+        "What the learned concepts mean to the base model: pictures from noise alone (seed {seed}).",
+        "Was die gelernten Konzepte dem Basismodell bedeuten: Bilder allein aus Rauschen (Startwert {seed}).")),
+    Caption("inspection/timesteps", "03", (
+        "Pictures over the insertion timestep.",
+        "Bilder über dem Einstiegszeitschritt.")),
+    Caption("inspection/guidance", "03", (
+        "One source at several guidance scales and insertion timesteps.",
+        "Eine Quelle bei mehreren Guidance-Skalen und Einstiegszeitschritten.")),
+    Caption("inspection/prompts", "03", (
+        "One source under several prompts, at several insertion timesteps.",
+        "Eine Quelle unter mehreren Prompts, bei mehreren Einstiegszeitschritten.")),
+    Caption("inspection/regions", "03", (
+        "One source with several regions that may change; the first row shows them.",
+        "Eine Quelle mit mehreren veränderlichen Bereichen; die erste Zeile zeigt sie.")),
+    Caption("seed{seed}/synthetic/hardness", "04", (
+        "Distance to the own class and share of the pictures in the ID and the near-OOD band over the insertion "
+        "timestep, and pictures along it (seed {seed}).",
+        "Abstand zur eigenen Klasse und Anteil der Bilder im ID- und im Nah-OOD-Band über dem Einstiegszeitschritt, "
+        "dazu Bilder (Startwert {seed}).")),
+    Caption("seed{seed}/synthetic/sheet_{set}", "04", (
+        "Synthetic pictures of the set {set}: left the source, then what was made from it; t is the insertion "
+        "timestep, g the guidance scale (seed {seed}).",
+        "Synthetische Bilder der Menge {set}: links die Quelle, dann daraus erzeugte Bilder; t ist der "
+        "Einstiegszeitschritt, g die Guidance-Skala (Startwert {seed}).")),
+    Caption("seed{seed}/{arm}/batch", "05", (
+        "A batch of the arm {arm}: two views of every picture, a row a class (seed {seed}).",
+        "Ein Stapel des Versuchsarms {arm}: zwei Ansichten jedes Bildes, eine Zeile je Klasse (Startwert {seed}).")),
+    Caption("seed{seed}/{arm}/loss", "05", (
+        "Training loss of the arm {arm}, relative to the value of a collapsed network (seed {seed}).",
+        "Trainingsverlust des Versuchsarms {arm}, bezogen auf den Wert eines kollabierten Netzes (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/training", "06", (
+        "Training losses relative to the value of a collapsed network (seed {seed}).",
+        "Trainingsverluste, bezogen auf den Wert eines kollabierten Netzes (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/roc_near_{arm}", "06", (
+        "ROC curves of the arm {arm} against near-OOD pictures; ID is the positive class, OOD pictures are weighted "
+        "by part (seed {seed}).",
+        "ROC-Kurven des Versuchsarms {arm} gegen Nah-OOD-Bilder; ID ist die positive Klasse, OOD-Bilder sind nach "
+        "Teilen gewichtet (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/scores_near_{arm}", "06", (
+        "Scores of the arm {arm} on ID and near-OOD pictures (seed {seed}).",
+        "Werte des Versuchsarms {arm} auf ID- und Nah-OOD-Bildern (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/confusion_{split}_{arm}", "06", (
+        "Confusion matrix of the arm {arm} on {split} (seed {seed}).",
+        "Konfusionsmatrix des Versuchsarms {arm}, {split} (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/embedding_{arm}", "06", (
+        "Maps of the representation of the arm {arm}, test and OOD pictures (seed {seed}).",
+        "Karten der Repräsentation des Versuchsarms {arm}, Test- und OOD-Bilder (Startwert {seed}).")),
+    Caption("figures/comparison", "07", (
+        "The arms compared: every seed, mean and 95 % interval (FPR95: lower is better).",
+        "Die Versuchsarme im Vergleich: jeder Startwert, Mittel und 95-%-Intervall (FPR95: niedriger ist besser).")),
+    Caption("figures/forest", "07", (
+        "Paired differences and 95 % intervals; open squares: exploratory arms.",
+        "Gepaarte Differenzen und 95-%-Intervalle; offene Quadrate: explorative Versuchsarme.")),
+    Caption("figures/surface", "07", (
+        "Dose and insertion timestep of near-OOD pictures; hatched: worse than without.",
+        "Dosis und Einstiegszeitschritt der Nah-OOD-Bilder; schraffiert: schlechter als ohne.")),
+    Caption("figures/shots", "07", (
+        "Runs with other numbers of shots, on the arms and seeds that all have.",
+        "Läufe mit anderen Zahlen von Aufnahmen, auf den gemeinsamen Versuchsarmen und Startwerten.")),
+    Caption("audit/pictures", "11", (
+        "Synthetic pictures as they are made, and with errata 6 and 7.",
+        "Synthetische Bilder, wie sie erzeugt werden, und mit den Fehlern 6 und 7.")),
+    Caption("audit/shifts", "11", (
+        "How far each erratum moves the differences of the arms from the correct version's.",
+        "Wie weit jeder Fehler die Differenzen der Versuchsarme von denen der richtigen Fassung verschiebt.")),
+    Caption("reconstructions", "10", (
+        "Pictures and what the VAE of the miniature makes of them.",
+        "Bilder und was der VAE der Miniatur aus ihnen macht.")),
+    Caption("steering", "10", (
+        "Do captions steer the miniature? The same noise in every row.",
+        "Lenken Beschriftungen die Miniatur? In jeder Zeile dasselbe Rauschen.")),
+    Caption("timesteps", "10", (
+        "Pictures still named right by a judge, and how far they change, over the insertion timestep.",
+        "Vom Prüfnetz noch richtig benannte Bilder und ihre Änderung über dem Einstiegszeitschritt.")),
+)  # fmt: skip
+
+TABLES = (
+    Caption("tables/hypotheses", "07", (
+        "The hypotheses named before the run: paired differences in points, 95 % intervals over seeds (t) and over "
+        "seeds crossed with clusters (capture groups or OOD parts); p by exact sign flips, one-sided for H3. Shown: "
+        "the p value after Holm is at most 0.05 and the interval over seeds agrees.",
+        "Die vor dem Lauf genannten Hypothesen: gepaarte Differenzen in Punkten, 95-%-Intervalle über Startwerte (t) "
+        "und über Startwerte, gekreuzt mit Clustern (Aufnahmegruppen oder OOD-Teile); p aus exakten "
+        "Vorzeichenwechseln, einseitig bei H3. Gezeigt: p nach Holm höchstens 0,05, und das Intervall über "
+        "Startwerte stimmt zu.")),
+    Caption("tables/arms", "07", (
+        "Mean over seeds and half the 95 % t interval, in percent. AUROC and FPR at 95 % TPR (FPR95, lower is better) "
+        "of the kNN detector: ID is the positive class, averaged over OOD parts; ID pictures are those of test, or of "
+        "field where it says so. Exploratory arms have fewer seeds.",
+        "Mittel über Startwerte und halbes 95-%-t-Intervall, in Prozent. AUROC und FPR bei 95 % TPR (FPR95, niedriger "
+        "ist besser) des kNN-Detektors: ID ist die positive Klasse, gemittelt über OOD-Teile; ID-Bilder sind die des "
+        "Tests, oder des Felds, wo es dasteht. Explorative Versuchsarme haben weniger Startwerte.")),
+    Caption("tables/differences", "07", (
+        "Paired differences in points and half their 95 % t interval, on the seeds both arms have; not corrected for "
+        "their number.",
+        "Gepaarte Differenzen in Punkten und halbes 95-%-t-Intervall, auf den Startwerten beider Versuchsarme; nicht "
+        "für ihre Zahl korrigiert.")),
+    Caption("audit/audit", "11", (
+        "Accuracies by erratum: mean over seeds, with the lowest and the highest; = where the erratum does not "
+        "concern the arm.",
+        "Genauigkeiten je Fehler: Mittel über Startwerte, dazu der niedrigste und der höchste; =, wo der Fehler den "
+        "Versuchsarm nicht betrifft.")),
+    Caption("audit/differences", "11", (
+        "Differences of the arms by erratum, in percentage points; as in the table of accuracies.",
+        "Differenzen der Versuchsarme je Fehler, in Prozentpunkten; wie in der Tabelle der Genauigkeiten.")),
+)  # fmt: skip
+
+
+def caption(place: str, language: str = "en") -> str:
+    """The caption of the figure or table at `place`, a path in a run without the ending.
+
+    Raises:
+        KeyError: It has none; every figure and table of a run has (a test checks).
+    """
+    for each in (*FIGURES, *TABLES):
+        if (values := each.match(place)) is not None:
+            return each.text(language, values)
+    raise KeyError(f"{place} has no caption")
+
+
+def find(run: Path, captions: Sequence[Caption], ending: str) -> list[tuple[str, str]]:
+    """What there is in a run, in the captions' order, in the run's own language.
+
+    Args:
+        run: The run's folder.
+        captions: `FIGURES` or `TABLES`.
+        ending: `png`, `tex`, ...
+
+    Returns:
+        (path in the run without the ending, its notebook); those of one caption by seed, then as the alphabet has them.
+    """
+    found: dict[str, str] = {}
+    for each in captions:
+        pattern = re.sub(r"{\w+}", "*", each.place)
+        places = sorted(file.relative_to(run).with_suffix("").as_posix() for file in run.glob(f"{pattern}.{ending}"))
+        for place in places:
+            if each.match(place) is not None:  # a figure in another language is none
+                found.setdefault(place, each.notebook)
+    return list(found.items())
