@@ -60,37 +60,37 @@ class AugmentationExplorer(widgets.VBox):
         self._schedule = sorted(schedule(grid.base, grid.p.steps))
         first = entries(grid.base, grid.p, "id")[0]
         start = grid.default(0, min(axes.timesteps, key=lambda timestep: abs(timestep - first)))
-        self.class_name = _control(widgets.Dropdown, "class", "Class", options=grid.classes)
-        self.source = _control(widgets.IntSlider, "source", "Source picture", min=1)
+        self.class_name = control(widgets.Dropdown, "class", "Class", options=grid.classes)
+        self.source = control(widgets.IntSlider, "source", "Source picture", min=1)
         self.source.max = len(grid.rows(self.class_name.value))
-        self.timestep = _control(
+        self.timestep = control(
             widgets.SelectionSlider, "timestep", "Insertion timestep", options=axes.timesteps, value=start.timestep
         )
-        self.guidance = _control(
+        self.guidance = control(
             widgets.SelectionSlider, "guidance", "Guidance scale",
             options=_scales(axes.guidance_scales), value=start.guidance_scale,
         )  # fmt: skip
-        self.prompt = _control(
+        self.prompt = control(
             widgets.Dropdown, "prompt", "Prompt", options=[(p.replace("{}", "…"), p) for p in axes.prompts]
         )
-        self.region = _control(
+        self.region = control(
             widgets.Dropdown, "region", "May change", options=[(word(region), region) for region in axes.regions]
         )
-        self.variation = _control(widgets.IntSlider, "variation", "Noise (seed)", min=0, max=VARIATIONS)
-        self.fine = _control(widgets.Checkbox, "fine", "all steps of the schedule (made live)", indent=True)
-        self.live = _control(widgets.Button, "live", "Make this picture", icon="play")
-        self.progress = _control(widgets.IntProgress, "progress", "Denoising", min=0)
+        self.variation = control(widgets.IntSlider, "variation", "Noise (seed)", min=0, max=VARIATIONS)
+        self.fine = control(widgets.Checkbox, "fine", "all steps of the schedule (made live)", indent=True)
+        self.live = control(widgets.Button, "live", "Make this picture", icon="play")
+        self.progress = control(widgets.IntProgress, "progress", "Denoising", min=0)
         self.progress.layout.width, self.progress.layout.visibility = "20em", "hidden"
-        self.readout = _with_class(widgets.HTML(), "readout")
+        self.readout = with_class(widgets.HTML(), "readout")
         size = {"width": f"{SIDE}px", "max_width": "100%", "height": "auto"}
         self.original, self.result, self.difference = (
-            _with_class(widgets.Image(format="png", layout=size), name) for name in ("original", "result", "difference")
+            with_class(widgets.Image(format="png", layout=size), name) for name in ("original", "result", "difference")
         )
         self._missing = png(torch.full((3, 8, 8), 232, dtype=torch.uint8))
         self._resetting = False
         self._sliders = (self.source, self.timestep, self.guidance, self.prompt, self.region, self.variation)
-        for control in self._sliders:
-            control.observe(self._show, "value")
+        for slider in self._sliders:
+            slider.observe(self._show, "value")
         self.class_name.observe(self._change_class, "value")
         self.fine.observe(self._change_steps, "value")
         self.live.on_click(self._make)
@@ -187,12 +187,13 @@ def _scales(scales: list[float]) -> list[tuple[str, float]]:
     return [(f"{scale:g}", scale) for scale in sorted(scales)]
 
 
-def _with_class(widget: Any, name: str) -> Any:
+def with_class(widget: Any, name: str) -> Any:
+    """The widget with the CSS class `thesis-<name>`, for tests in a browser."""
     widget.add_class(f"thesis-{name}")
     return widget
 
 
-def _control(make: type[widgets.DOMWidget], name: str, description: str, **options: Any) -> Any:
+def control(make: type[widgets.DOMWidget], name: str, description: str, **options: Any) -> Any:
     """A control with a label, a tooltip of the same words, and a class for tests in a browser.
 
     Only these have tooltips: the front end of ipywidgets 8.1 cannot draw a widget with a tooltip and no description.
@@ -201,4 +202,4 @@ def _control(make: type[widgets.DOMWidget], name: str, description: str, **optio
     style = {} if is_button else {"style": _LABEL}
     layout = {"width": "16em" if is_button else "34em", "max_width": "100%"}
     widget = make(description=description, tooltip=description, layout=layout, **style, **options)
-    return _with_class(widget, name)
+    return with_class(widget, name)
