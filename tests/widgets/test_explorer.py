@@ -15,7 +15,8 @@ from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.style import TEXT_WIDTH
 from thesis_lib.parameters import GenerationParameters, SetParameters
-from thesis_lib.widgets.explorer import LARGEST_SENT, AugmentationExplorer, difference_map, png
+from thesis_lib.widgets.controls import LARGEST_SENT, png
+from thesis_lib.widgets.explorer import AugmentationExplorer, difference_map
 from thesis_lib.widgets.grid import PictureGrid
 from thesis_lib.widgets.sheets import guidance_sheet, prompt_sheet, region_sheet, timestep_sheet
 

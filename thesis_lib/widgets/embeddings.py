@@ -18,7 +18,7 @@ from thesis_lib.evaluation.embeddings import METHODS, coordinates, map_points, p
 from thesis_lib.figures.embeddings import COLOURINGS, embedding_maps, map_grid
 from thesis_lib.figures.words import word
 from thesis_lib.parameters import EvaluationParameters
-from thesis_lib.widgets.explorer import control, png, with_class
+from thesis_lib.widgets.controls import control, png, with_class
 
 SCREEN_DPI = 120
 """Of the maps on the screen: 708 pixels for the width of a page."""

@@ -1,39 +1,26 @@
 """The augmentation explorer: sliders over positions; the source, what is made of it, and where it differs."""
 
 import html
-import io
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib import colormaps
-from PIL import Image
 
 from thesis_lib.diffusion.augmentation import schedule
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.words import word
+from thesis_lib.widgets.controls import control, png, with_class
 from thesis_lib.widgets.grid import PictureGrid, Position, entries
 
 SIDE = 256
 """Side of the pictures on the screen, in CSS pixels."""
-LARGEST_SENT = 384
-"""Larger pictures are sent to the browser at this side, to keep the widgets' state small."""
 FULL_DIFFERENCE = 64
 """Mean difference over the channels, in grey levels, at the upper end of the difference map's colours."""
 FINE_SCALES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5, 9.0, 10.0, 12.0, 15.0)
 VARIATIONS = 99
 _COLOURS = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
-_LABEL = {"description_width": "9.5em"}
-
-
-def png(picture: torch.Tensor) -> bytes:
-    """A picture, uint8 (3, s, s), as PNG for the browser."""
-    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
-    image.thumbnail((LARGEST_SENT, LARGEST_SENT))
-    buffer = io.BytesIO()
-    image.save(buffer, "png", compress_level=1)
-    return buffer.getvalue()
 
 
 def difference_map(picture: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
@@ -185,21 +172,3 @@ class AugmentationExplorer(widgets.VBox):
 
 def _scales(scales: list[float]) -> list[tuple[str, float]]:
     return [(f"{scale:g}", scale) for scale in sorted(scales)]
-
-
-def with_class(widget: Any, name: str) -> Any:
-    """The widget with the CSS class `thesis-<name>`, for tests in a browser."""
-    widget.add_class(f"thesis-{name}")
-    return widget
-
-
-def control(make: type[widgets.DOMWidget], name: str, description: str, **options: Any) -> Any:
-    """A control with a label, a tooltip of the same words, and a class for tests in a browser.
-
-    Only these have tooltips: the front end of ipywidgets 8.1 cannot draw a widget with a tooltip and no description.
-    """
-    is_button = make is widgets.Button
-    style = {} if is_button else {"style": _LABEL}
-    layout = {"width": "16em" if is_button else "34em", "max_width": "100%"}
-    widget = make(description=description, tooltip=description, layout=layout, **style, **options)
-    return with_class(widget, name)
