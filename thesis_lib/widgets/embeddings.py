@@ -110,9 +110,11 @@ class EmbeddingExplorer(widgets.VBox):
 
     def _show_maps(self, _: Any = None) -> None:
         """Draw the maps if they are there; else say what to press."""
-        if self._task is not None and not self._task.done():
-            return  # the task ends with this
         missing = [key for key in self._wanted() if key not in self._places]
+        if self.arms.value and not missing:
+            self._draw()
+        if self._task is not None:
+            return  # it says what it does, and comes here when it is done
         self.compute.disabled = not missing
         if not self.arms.value:
             self.status.value = "Choose at least one arm."
@@ -120,7 +122,6 @@ class EmbeddingExplorer(widgets.VBox):
             self.status.value = "<b>Not computed yet: press “Compute these maps”.</b> The maps below are the last ones."
         else:
             self.status.value = ""
-            self._draw()
 
     def _draw(self) -> None:
         from ipympl.backend_nbagg import Canvas, FigureManager
