@@ -81,6 +81,8 @@ def test_pointing_shows_pictures_and_marks_them_and_the_keyboard_reaches_all(lab
 
     page.locator(".thesis-arms select").select_option(index=len(ARMS) - 1)
     expect(facts).to_contain_text("cross entropy")
+    page.wait_for_function("() => document.querySelector('.thesis-maps canvas').height < 500")
+    assert page.locator(".thesis-maps").count() == 1
     page.locator(".thesis-perplexity .noUi-handle").first.focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".thesis-status")).to_contain_text("Not computed yet")

@@ -39,7 +39,9 @@ def map_grid(arms: Sequence[str]) -> list[list[tuple[str, str]]]:
 
 
 @styled
-def embedding_maps(table: pd.DataFrame, colouring: str = "class", language: str = "en") -> Figure:
+def embedding_maps(
+    table: pd.DataFrame, colouring: str = "class", language: str = "en", figure: Figure | None = None
+) -> Figure:
     """The maps of one arm, or of several arms side by side, those of a method to one scale.
 
     Args:
@@ -47,6 +49,7 @@ def embedding_maps(table: pd.DataFrame, colouring: str = "class", language: str 
         colouring: `class` (a colour and a shape a class, crosses for OOD), `kind` (ID, near-OOD, far-OOD) or
             `confidence` (the classifier's highest softmax probability, with a shape for wrong answers).
         language: `en` or `de`.
+        figure: A figure to clear and draw in, such as one that is on a screen; by default a new one.
 
     Returns:
         The figure; its first axes are the panels of `map_grid`, row by row.
@@ -64,7 +67,10 @@ def embedding_maps(table: pd.DataFrame, colouring: str = "class", language: str 
     lines = -(-len(_layers(table, colouring, language)) // LEGEND_COLUMNS)
     below = 0.15 * lines + 0.1
     height = min(width + 0.15, 3.1 if alone else 2.3, (TEXT_HEIGHT - below) / len(grid))
-    figure = Figure(figsize=(TEXT_WIDTH, height * len(grid) + below), layout="constrained")
+    figure = figure or Figure()
+    figure.clear()
+    figure.set_layout_engine("constrained")
+    figure.set_size_inches(TEXT_WIDTH, height * len(grid) + below)
     first: dict[str, Axes] = {}
     for row, cells in enumerate(grid):
         for column, (arm, method) in enumerate(cells):

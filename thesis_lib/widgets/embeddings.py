@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.backend_bases import DrawEvent, LocationEvent, MouseEvent
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from thesis_lib.datasets import PreparedData
@@ -62,18 +62,18 @@ class EmbeddingExplorer(widgets.VBox):
             for method, setting in settings.items()
         }
         self.arms = control(
-            widgets.SelectMultiple, "arms", "Arms (several: Shift, Ctrl)", rows=min(5, len(self._frames)),
+            widgets.SelectMultiple, "arms", "Arms", rows=min(5, len(self._frames)),
             options=[(word(arm), arm) for arm in self._frames], value=list(self._frames)[:2],
         )  # fmt: skip
         self.colouring = control(
             widgets.Dropdown, "colouring", "Colour by", options=[(word(name), name) for name in COLOURINGS]
         )
         self.perplexity = control(
-            widgets.FloatSlider, "perplexity", "Perplexity (t-SNE)", value=evaluation.perplexity, min=2, step=1,
+            widgets.FloatSlider, "perplexity", "t-SNE perplexity", value=evaluation.perplexity, min=2, step=1,
             max=max(evaluation.perplexity, min(LARGEST_SETTING, count - 1)), readout_format=".0f",
         )  # fmt: skip
         self.neighbours = control(
-            widgets.IntSlider, "neighbours", "Neighbours (UMAP)", value=evaluation.neighbours, min=2,
+            widgets.IntSlider, "neighbours", "UMAP neighbours", value=evaluation.neighbours, min=2,
             max=max(evaluation.neighbours, min(LARGEST_SETTING, count - 1)),
         )  # fmt: skip
         self.compute = control(widgets.Button, "compute", "Compute these maps", icon="play", disabled=True)
@@ -86,9 +86,8 @@ class EmbeddingExplorer(widgets.VBox):
         self.held = False
         self._at: str | None = None  # the arm whose map the mouse is on
         self._task: asyncio.Task[None] | None = None
-        self._rings: list[Line2D] = []
-        self._background: Any = None
-        self._stage = widgets.Box()
+        self._background: Any = None  # until the browser asks for a drawing
+        self.canvas = self._live_canvas()
         for choice in (self.arms, self.colouring, self.perplexity, self.neighbours):
             choice.observe(self._show_maps, "value")
         self.number.observe(self._show_picture, "value")
@@ -97,10 +96,24 @@ class EmbeddingExplorer(widgets.VBox):
         shown = widgets.VBox([self.picture, self.facts], layout={"width": "210px"})
         choices = widgets.VBox([self.arms, self.colouring, self.perplexity, self.neighbours])
         computing = widgets.HBox([self.compute, self.progress])
-        below = widgets.HBox([self._stage, shown], layout=wrap)
+        below = widgets.HBox([self.canvas, shown], layout=wrap)
         super().__init__([choices, computing, self.status, self.number, below])
         self.add_class("thesis-embeddings")
         self._show_maps()
+
+    def _live_canvas(self) -> Any:
+        from ipympl.backend_nbagg import Canvas, FigureManager
+
+        canvas = with_class(Canvas(Figure(dpi=SCREEN_DPI)), "maps")
+        canvas.header_visible = canvas.footer_visible = canvas.resizable = False
+        canvas.toolbar_visible = True  # beside the maps; else it fades in over them
+        manager = FigureManager(canvas, 0)
+        canvas.mpl_disconnect(manager.key_press_handler_id)  # its keys change the axes: l makes them logarithmic
+        for event, answer in (
+            ("draw_event", self._keep), ("motion_notify_event", self._hover), ("button_press_event", self._click),
+        ):  # fmt: skip
+            canvas.mpl_connect(event, answer)
+        return canvas
 
     def _wanted(self) -> list[Key]:
         """The maps that the controls ask for, and those of the first arm, which the others are aligned with."""
@@ -124,8 +137,6 @@ class EmbeddingExplorer(widgets.VBox):
             self.status.value = ""
 
     def _draw(self) -> None:
-        from ipympl.backend_nbagg import Canvas, FigureManager
-
         placed = {(method, arm): self._places[method, setting, arm] for method, setting, arm in self._wanted()}
         frames = []
         for arm in self._frames:  # in the order of the table, whatever the order of the choice
@@ -134,8 +145,8 @@ class EmbeddingExplorer(widgets.VBox):
                     f"{method}_{axis}": placed[method, arm][:, i] for method in METHODS for i, axis in enumerate("xy")
                 }
                 frames.append(self._frames[arm].assign(**columns))
-        figure = embedding_maps(pd.concat(frames), self.colouring.value)
-        figure.set_dpi(SCREEN_DPI)
+        self._background = None
+        figure = embedding_maps(pd.concat(frames), self.colouring.value, figure=self.canvas.figure)
         cells = [cell for row in map_grid([frame["arm"].iloc[0] for frame in frames]) for cell in row]
         self._panels = dict(zip(figure.axes, cells, strict=False))  # the colour bar comes after them
         self._positions = [placed[method, arm] for arm, method in cells]
@@ -144,20 +155,7 @@ class EmbeddingExplorer(widgets.VBox):
             ax.plot([], [], "o", ms=11, mew=1.8, mfc="none", mec="black", path_effects=halo, animated=True)[0]
             for ax in self._panels
         ]
-        self._background = None  # until the browser asks for a drawing
-        old = self._stage.children
-        self.canvas = with_class(Canvas(figure), "maps")
-        self.canvas.header_visible = self.canvas.footer_visible = self.canvas.resizable = False
-        manager = FigureManager(self.canvas, 0)
-        self.canvas.mpl_disconnect(manager.key_press_handler_id)  # its keys change the axes: l makes them logarithmic
-        for event, answer in (
-            ("draw_event", self._keep), ("motion_notify_event", self._hover), ("button_press_event", self._click),
-        ):  # fmt: skip
-            self.canvas.mpl_connect(event, answer)
-        self._stage.children = (self.canvas,)
-        for canvas in old:
-            canvas.toolbar.close()
-            canvas.close()
+        self.canvas.draw_idle()
         self._show_picture()
 
     def _keep(self, event: DrawEvent) -> None:
