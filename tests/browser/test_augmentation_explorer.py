@@ -1,4 +1,4 @@
-"""Notebook 03 as a reader sees it, in JupyterLab and as a page: sliders by keyboard, a live picture, saving, judging."""
+"""Notebook 03 as a reader sees it, in JupyterLab and as a page: sliders, a live picture, saving, judging."""
 
 import os
 import time
@@ -23,7 +23,7 @@ WITHIN = float(os.environ.get("THESIS_BROWSER_WITHIN", 1))
 @pytest.fixture
 def project(tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "root"
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     monkeypatch.chdir(root)
     inspection_project(root, tiny_model_folder)
     notebook = root / "notebooks" / NOTEBOOK
@@ -78,7 +78,7 @@ def test_in_jupyterlab(project: Path, lab: Any) -> None:
 
 @pytest.mark.slow
 def test_as_a_page(project: Path, voila: Any) -> None:
-    page = voila.open(f"notebooks/{NOTEBOOK}")
+    page = voila.open(f"voila/render/notebooks/{NOTEBOOK}")
     use(page, project)
     assert not voila.errors and not voila.outside
     assert page.locator("text=from thesis_lib").count() == 0  # no code

@@ -15,7 +15,7 @@ from thesis_lib.evaluation.ood import ood_metrics
 from thesis_lib.figures.comparison import arm_comparison, forest
 from thesis_lib.figures.confusion import class_balance, confusion_matrix
 from thesis_lib.figures.curves import measure_curves, training_curves
-from thesis_lib.figures.embeddings import embedding_maps
+from thesis_lib.figures.embeddings import embedding_maps, map_grid
 from thesis_lib.figures.galleries import _origin, _words, contact_sheet, source_sheet, with_heat, with_mask
 from thesis_lib.figures.ood import roc_curves, score_histograms
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, save_figure
@@ -76,6 +76,19 @@ def measured(arms: int, seeds: int = 8) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "seed", "metric", "value"])
 
 
+def maps(arms: int) -> pd.DataFrame:
+    """A table as of `embed_arms`, of so many arms; the first one names every picture right."""
+    names, sets = CLASSES * 4 + ["part"] * 5, ["id"] * 20 + ["near"] * 3 + ["far"] * 2
+    frames = []
+    for index, arm in enumerate([*CONFIRMATORY, *EXPLORATORY][:arms]):
+        frame = pd.DataFrame({"arm": arm, "set": sets, "class_name": names})
+        frame["predicted"] = GENERATOR.choice(CLASSES, 25) if index else names
+        frame["confidence"] = GENERATOR.uniform(0.2, 1, 25)
+        frame[["tsne_x", "tsne_y", "umap_x", "umap_y"]] = GENERATOR.random((25, 4))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
 def against_real(table: pd.DataFrame) -> pd.DataFrame:
     return differences(table, dict.fromkeys(set(table["arm"]) - {"real"}, "real"), HIGHER_IS_BETTER)
 
@@ -86,7 +99,6 @@ def figures(language: str) -> dict[str, Figure]:
     table["judge_accuracy"], table["pixel_change"] = GENERATOR.random((2, 12))
     twenty = measured(20)
     places = {"filler": (1, 500), "id_band": (8, 500), "id_object": (1, 841)}
-    sets = ["id"] * 20 + ["near"] * 5
     images = pd.DataFrame({"class_name": CLASSES * 4, "split": ["train"] * 10 + ["test"] * 10})
     return {
         "training": training_curves({"real": [history, history], "cross_entropy": [history]}, language),
@@ -95,7 +107,10 @@ def figures(language: str) -> dict[str, Figure]:
         ),
         "confusion": confusion_matrix(GENERATOR.integers(0, 9, (5, 5)).tolist(), CLASSES, language),
         "balance": class_balance(images, language),
-        "embedding": embedding_maps({"tsne": GENERATOR.random((25, 2))}, CLASSES * 5, sets, language),
+        "maps of one": embedding_maps(maps(1), "class", language),
+        "maps of four by kind": embedding_maps(maps(4), "kind", language),
+        "maps of six": embedding_maps(maps(6), "class", language),
+        "maps by confidence": embedding_maps(maps(5), "confidence", language),
         "comparison": arm_comparison(twenty, MAIN[:6], CONFIRMATORY, language),
         "comparison of four": arm_comparison(measured(4), ["top1/test", "auroc/near/knn"], CONFIRMATORY, language),
         "comparison of one seed": arm_comparison(measured(4, 1), ["top1/test"], CONFIRMATORY, language),
@@ -150,6 +165,42 @@ def test_exploratory_arms_are_set_apart() -> None:
     line = next(line for line in figure.axes[0].lines if list(line.get_ydata()) == [0, 0])  # the first arm's interval
     row = paired[(paired["arm"] == "real_id") & (paired["metric"] == "top1/test")].iloc[0]
     assert line.get_xdata() == pytest.approx([100 * row["low"], 100 * row["high"]])
+
+
+def test_maps_stand_in_the_order_of_their_grid_to_one_scale() -> None:
+    assert map_grid(["a"]) == [[("a", "tsne"), ("a", "umap")]]
+    assert [[arm for arm, _ in row] for row in map_grid(list("abcde"))] == [list("abc")] * 2 + [list("de")] * 2
+    table = maps(5)
+    figure = embedding_maps(table, "class")
+    cells = [cell for row in map_grid(list(dict.fromkeys(table["arm"]))) for cell in row]
+    for ax, (arm, method) in zip(figure.axes, cells, strict=True):
+        rows = table[table["arm"] == arm]
+        drawn = np.concatenate([np.asarray(layer.get_offsets()) for layer in ax.collections])
+        wanted = rows[[f"{method}_x", f"{method}_y"]].to_numpy()
+        assert np.allclose(sorted(map(tuple, drawn)), sorted(map(tuple, wanted)))
+        assert ax.get_xlim() == figure.axes[0 if method == "tsne" else 3].get_xlim()
+        assert ax.get_xlim()[0] < drawn[:, 0].min() and ax.get_xlim()[1] > drawn[:, 0].max()
+
+
+def test_colours_of_confidence_are_those_of_the_bar_and_wrong_answers_have_their_shape() -> None:
+    table = maps(2)
+    figure = embedding_maps(table, "confidence")
+    right = table["predicted"] == table["class_name"]
+    assert right[:20].all() and 0 < right[25:45].sum() < 20
+    words = [text.get_text() for text in figure.legends[0].texts]
+    assert words == ["near-OOD", "far-OOD", "ID, named right", "ID, named wrong"]
+    shown = [layer for layer in figure.axes[1].collections if layer.get_array() is not None]
+    values = table[25:].groupby([table["set"][25:], right[25:]])["confidence"].apply(sorted)
+    drawn = [sorted(layer.get_array()) for layer in shown]
+    assert drawn == [values["near", False], values["far", False], values["id", True], values["id", False]]
+    assert all(layer.get_clim() == (0, 1) for layer in shown)
+
+
+def test_maps_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ThesisError, match="coloured by colour: choose one of class, kind, confidence"):
+        embedding_maps(maps(1), "colour")
+    with pytest.raises(ThesisError, match="at least one"):
+        embedding_maps(maps(1)[:0])
 
 
 def test_saved_figures_embed_fonts_and_are_the_same_bytes(tmp_path: Path) -> None:

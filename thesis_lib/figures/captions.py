@@ -104,6 +104,10 @@ FIGURES = (
     Caption("seed{seed}/analysis/embedding_{arm}", "06", (
         "Maps of the representation of the arm {arm}, test and OOD pictures (seed {seed}).",
         "Karten der Repräsentation des Versuchsarms {arm}, Test- und OOD-Bilder (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/embeddings_{colouring}", "06", (
+        "The arms' maps side by side, coloured by {colouring}; each is aligned with the first arm's (seed {seed}).",
+        "Die Karten der Versuchsarme nebeneinander, gefärbt nach {colouring}; jede ist an der des ersten Arms "
+        "ausgerichtet (Startwert {seed}).")),
     Caption("figures/comparison", "07", (
         "The arms compared: every seed, mean and 95 % interval (FPR95: lower is better).",
         "Die Versuchsarme im Vergleich: jeder Startwert, Mittel und 95-%-Intervall (FPR95: niedriger ist besser).")),

@@ -147,6 +147,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "accepted_ood": ("OOD accepted", "OOD angenommen"),
     "accepted_id": ("ID accepted", "ID angenommen"),
     "against": ("ID against {}", "ID gegen {}"),
+    "class": ("class", "Klasse"),
+    "kind": ("kind", "Art"),
+    "confidence": ("confidence (highest softmax probability)", "Konfidenz (höchste Softmax-Wahrscheinlichkeit)"),
+    "right": ("ID, named right", "ID, richtig benannt"),
+    "wrong": ("ID, named wrong", "ID, falsch benannt"),
     "tsne": ("t-SNE", "t-SNE"),
     "umap": ("UMAP", "UMAP"),
 }
