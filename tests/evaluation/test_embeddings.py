@@ -114,7 +114,7 @@ def test_aligned_maps_of_similar_arms_lie_nearer_to_the_first_and_are_as_faithfu
     assert list(first["predicted"]) == [CLASSES[i] for i in logits.argmax(1)]
     points = map_points(features["real"], data.ood.table)
     assert np.array_equal(coordinates(first, "tsne"), tsne(points, 5, 0)), "the first arm is its own reference"
-    table = alignment_table(maps, features, data.ood.table, EVALUATION, 0)
+    table = alignment_table(maps, features | {"not mapped": {}}, data.ood.table, EVALUATION, 0)
     assert list(table.index) == [(arm, method) for arm in ARMS[1:] for method in METHODS]
     assert (table["displacement"] < table["displacement by itself"]).all()
     assert (table["trustworthiness"] > table["trustworthiness by itself"] - 0.05).all()

@@ -206,7 +206,7 @@ def alignment_table(
 
     Args:
         maps: What `embed_arms` gives.
-        features: What it was made from.
+        features: What it was made from; arms that are not mapped may be among them.
         ood: The OOD table, or none.
         evaluation: Perplexity and neighbours.
         seed: The experiment's seed.
@@ -218,7 +218,7 @@ def alignment_table(
     """
     from sklearn.manifold import trustworthiness
 
-    groups = {arm: maps[maps["arm"] == arm] for arm in features}
+    groups = {str(arm): rows for arm, rows in maps.groupby("arm", sort=False)}
     first, *others = groups
     rows = {}
     for arm in others:

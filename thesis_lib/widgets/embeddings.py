@@ -68,13 +68,15 @@ class EmbeddingExplorer(widgets.VBox):
         self.colouring = control(
             widgets.Dropdown, "colouring", "Colour by", options=[(word(name), name) for name in COLOURINGS]
         )
-        self.perplexity = control(
-            widgets.FloatSlider, "perplexity", "t-SNE perplexity", value=evaluation.perplexity, min=2, step=1,
-            max=max(evaluation.perplexity, min(LARGEST_SETTING, count - 1)), readout_format=".0f",
+        most = min(LARGEST_SETTING, count - 1)
+        perplexities = sorted({evaluation.perplexity, *map(float, range(2, most + 1))})
+        self.perplexity = control(  # by options: a slider of fractions comes back from the browser a little off
+            widgets.SelectionSlider, "perplexity", "t-SNE perplexity", value=evaluation.perplexity,
+            options=[(f"{value:g}", value) for value in perplexities],
         )  # fmt: skip
         self.neighbours = control(
             widgets.IntSlider, "neighbours", "UMAP neighbours", value=evaluation.neighbours, min=2,
-            max=max(evaluation.neighbours, min(LARGEST_SETTING, count - 1)),
+            max=max(evaluation.neighbours, most),
         )  # fmt: skip
         self.compute = control(widgets.Button, "compute", "Compute these maps", icon="play", disabled=True)
         self.progress = control(widgets.IntProgress, "progress", "Computing", min=0)
@@ -106,7 +108,7 @@ class EmbeddingExplorer(widgets.VBox):
 
         canvas = with_class(Canvas(Figure(dpi=SCREEN_DPI)), "maps")
         canvas.header_visible = canvas.footer_visible = canvas.resizable = False
-        canvas.toolbar_visible = True  # beside the maps; else it fades in over them
+        canvas.toolbar_position = "bottom"  # it lies on the figure: there it hides no point
         manager = FigureManager(canvas, 0)
         canvas.mpl_disconnect(manager.key_press_handler_id)  # its keys change the axes: l makes them logarithmic
         for event, answer in (
