@@ -19,6 +19,10 @@ from thesis_lib.parameters import Parameters
 from thesis_lib.storage import read_json, write_text
 
 AUDIT = "What proven defects of the published code do to the accuracies and to the differences of the arms."
+LOOKS = (
+    "Shares of the saliency inside the object, of the area, and of the arm's mean map inside it; shares of skill that "
+    "survive shuffled 8 x 8 patches (texture) and objects of one colour (shape); lean is shape minus texture"
+)
 LOSSLESS_UP_TO = 150_000  # bytes; larger pictures, sheets of photographs, are stored with loss
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fdfdfc; --faint: #5c5c5c; --line: #d8d8d4; }
@@ -123,7 +127,7 @@ def report_sections(
     tables: Mapping[str, pd.DataFrame],
     answers: Sequence[str],
 ) -> list[Section]:
-    """The sections of report.html: answers, comparison, data, pictures, training, maps, confusion, audit, provenance.
+    """The sections of report.html, in reading order: from answers to provenance.
 
     What is not there, a figure or the audit, is left out.
 
@@ -154,6 +158,11 @@ def report_sections(
     if (synthetic / "validity.json").exists():
         shares = pd.DataFrame(read_json(synthetic / "validity.json", "")).T.rename_axis("pictures").reset_index()
         validity.append((shares, "Share of real pictures in the bands: a near-OOD band that is one holds near parts"))
+    looks = []
+    if (analysis / "saliency.csv").exists():
+        found = pd.read_csv(analysis / "saliency.csv").query("arm in @arms")
+        found = found[["arm", "split", "inside", "area", "centre", "texture", "shape", "lean"]]
+        looks.append((found.assign(arm=found["arm"].map(word)), LOOKS))
     moved = [(run / "audit" / "shifts.png", "How far each erratum moves the differences of the arms")]
     stamp = read_json(analysis / "stage.json", "run notebook 06 first")
     versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
@@ -225,6 +234,18 @@ def report_sections(
                 ),
                 *((analysis / f"roc_near_{arm}.png", f"ROC of {word(arm)} against near-OOD") for arm in arms),
             ),
+        ),
+        Section(
+            "Texture or shape",
+            "First seed. Grad-CAM for the true class; the numbers are shares of the area (picture) and of the saliency "
+            "(maps) inside the object. Accuracy when patches change places, which leaves texture, and when objects are "
+            "filled with one colour, which leaves shape.",
+            figures(
+                (analysis / "saliency_maps.png", "Where each arm looks"),
+                (analysis / "patch_pictures.png", "What the networks are tested on"),
+                (analysis / "patch_test.png", "Accuracy without shape and without texture (grey: chance)"),
+            ),
+            looks,
         ),
         *([Section("Reproduction audit", AUDIT, figures(*moved), audits)] if audits else []),
         Section(

@@ -110,6 +110,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "reference": ("against", "gegenüber"),
     "dose": ("near-OOD pictures a class and batch", "Nah-OOD-Bilder je Klasse und Stapel"),
     "surface": ("difference to real + ID in points", "Differenz zu real + ID in Punkten"),
+    # texture or shape
+    "picture": ("picture", "Bild"),
+    "patches": ("patches, changing places", "Kacheln mit vertauschten Plätzen"),
+    "flattened": ("object filled with one colour", "Objekt einfarbig gefüllt"),
+    "intact": ("intact", "unverändert"),
+    "flat_own": ("its own mean colour", "eigene mittlere Farbe"),
+    "flat": ("one colour for all", "eine Farbe für alle"),
+    "flat_patches": ("the same in 8 × 8 patches", "dasselbe in 8 × 8 Kacheln"),  # noqa: RUF001
     # axes and table heads
     "arm": ("arm", "Versuchsarm"),
     "p": ("p (sign flip)", "p (Vorzeichentest)"),
