@@ -8,8 +8,15 @@ from torch.nn import functional as F
 
 from thesis_lib.contrastive.encoders import Classifier, Encoder
 from thesis_lib.datasets import PreparedSet
-from thesis_lib.evaluation.saliency import inside_share, inside_table, last_stage, saliency_maps, upsample
-from thesis_lib.parameters import EncoderParameters
+from thesis_lib.evaluation.saliency import (
+    explained_stage,
+    inside_share,
+    inside_table,
+    saliency_maps,
+    untrained_network,
+    upsample,
+)
+from thesis_lib.parameters import EncoderParameters, Parameters
 from thesis_lib.randomness import torch_generator
 
 CLASSES = 3
@@ -29,51 +36,49 @@ def noise(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 64, 64), generator=torch_generator(0, "noise"), dtype=torch.uint8)
 
 
-def by_hand(encoder: Encoder, classifier: Classifier, pictures: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Grad-CAM one picture at a time, from the paper's two equations."""
-    maps = []
+def by_hand(
+    stage: nn.Module, encoder: Encoder, classifier: Classifier, pictures: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """HiResCAM and Grad-CAM, one picture and channel at a time, as the papers' equations have them."""
+    hires_cams, grad_cams = [], []
     for picture, label in zip(pictures, labels.tolist(), strict=True):
         kept = []
-        hook = last_stage(encoder).register_forward_hook(lambda *args, kept=kept: kept.append(args[2]))
+        hook = stage.register_forward_hook(lambda *args, kept=kept: kept.append(args[2]))
         logits = classifier(encoder(picture[None].float() / 255))[0]
         hook.remove()
         (gradient,) = torch.autograd.grad(logits[label] - logits.mean(), kept[0])
-        rectified = torch.zeros(kept[0].shape[2:])
-        for channel in range(kept[0].shape[1]):
-            rectified += gradient[0, channel].mean() * kept[0][0, channel]
-        maps.append(rectified.clamp_min(0).detach())
-    return torch.stack(maps)
+        hires_cam, grad_cam = torch.zeros(2, *kept[0].shape[2:])
+        for slope, activation in zip(gradient[0], kept[0][0].detach(), strict=True):
+            hires_cam += slope * activation
+            grad_cam += slope.mean() * activation
+        hires_cams.append(hires_cam.clamp_min(0))
+        grad_cams.append(grad_cam.clamp_min(0))
+    return torch.stack(hires_cams), torch.stack(grad_cams)
 
 
 @pytest.mark.parametrize("architecture", ["resnet10", "resnet18"])
-def test_maps_agree_with_grad_cam_by_hand(architecture):
+def test_maps_agree_with_hirescam_by_hand(architecture):
     encoder, classifier = network(architecture)
     pictures, labels = noise(5), torch.tensor([0, 1, 2, 0, 1])
-    expected = by_hand(encoder, classifier, pictures, labels)
-    assert expected.shape[1:] == (4, 4) and expected.max() > 0
+    expected, grad_cam = by_hand(explained_stage(encoder), encoder, classifier, pictures, labels)
+    assert expected.shape == (5, 8, 8) and expected.max() > 0
     maps = saliency_maps(encoder, classifier, pictures, labels)
     assert maps.shape == (5, 64, 64)
-    assert torch.allclose(maps[:, ::16, ::16], expected, rtol=1e-4, atol=1e-6)  # at the cells' centres
+    assert torch.allclose(maps[:, ::8, ::8], expected, rtol=1e-4, atol=1e-6)  # at the cells' centres
+    assert not torch.allclose(expected, grad_cam, rtol=0.1)
 
 
-def test_a_map_divides_up_the_logit():
+def test_on_the_last_stage_it_would_be_captums_grad_cam():
+    from captum.attr import LayerGradCam
+
     encoder, classifier = network()
-    classifier.linear.bias.data.zero_()
     pictures, labels = noise(4), torch.tensor([0, 1, 2, 1])
-    with torch.no_grad():
-        activation = []
-        hook = last_stage(encoder).register_forward_hook(lambda *args: activation.append(args[2]))
-        logits = classifier(encoder(pictures.float() / 255))
-        hook.remove()
-        weight = classifier.linear.weight / classifier.std
-        weight = (weight - weight.mean(0))[labels]
-        parts = torch.einsum("nc,nchw->nhw", weight, activation[0]) / 16
-    maps = saliency_maps(encoder, classifier, pictures, labels)[:, ::16, ::16]
-    assert torch.allclose(maps, parts.clamp_min(0), rtol=1e-4, atol=1e-6)
-    constant = -(weight * classifier.mean).sum(1)
-    assert torch.allclose(
-        parts.sum((1, 2)) + constant, (logits - logits.mean(1, keepdim=True))[torch.arange(4), labels], atol=1e-5
-    )
+    last = encoder.backbone.layers[-1]
+    hires_cam, grad_cam = by_hand(last, encoder, classifier, pictures, labels)
+    assert torch.allclose(hires_cam, grad_cam, rtol=1e-4, atol=1e-7) and hires_cam.max() > 0
+    library = LayerGradCam(lambda x: (y := classifier(encoder(x))) - y.mean(1, keepdim=True), last)
+    found = library.attribute((pictures.float() / 255).requires_grad_(), labels, relu_attributions=True)[:, 0]
+    assert torch.allclose(found, grad_cam, rtol=1e-4, atol=1e-7)
 
 
 def test_what_all_logits_share_changes_no_map_and_batches_do_not_matter():
@@ -123,7 +128,7 @@ def test_inside_share_on_maps_made_by_hand():
 
 
 def test_a_network_that_looks_for_colour_looks_at_the_object():
-    """The last stage is made to be the picture's red, so the map must lie on the red object."""
+    """The stage that is explained is made to be the picture's red, so the map must lie on the red object."""
     encoder, classifier = network()
     rows = [(split, label) for split in ("train", "test", "field") for label in (0, 1) for _ in range(2)]
     pictures = torch.full((len(rows), 3, 64, 64), 60, dtype=torch.uint8)
@@ -137,7 +142,7 @@ def test_a_network_that_looks_for_colour_looks_at_the_object():
     backbone = encoder.backbone
     backbone.conv1, backbone.bn1, backbone.maxpool = nn.Conv2d(3, 1, 1, bias=False), nn.Identity(), nn.Identity()
     backbone.conv1.weight.data = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
-    backbone.layers = nn.Sequential(nn.AvgPool2d(3, 16, 1))
+    backbone.layers = nn.Sequential(nn.AvgPool2d(3, 16, 1), nn.Identity())
     classifier = Classifier(1, 2).eval()
     classifier.linear.weight.data = torch.tensor([[1.0], [-1.0]])
     found = inside_table({"red": (encoder, classifier)}, PreparedSet(table, pictures, masks))
@@ -149,3 +154,16 @@ def test_a_network_that_looks_for_colour_looks_at_the_object():
     assert red["centre"].to_numpy() == pytest.approx(red["inside"].to_numpy())
     assert other["inside"].isna().all()  # nothing speaks for it
     assert list(found["row"]) == list(range(4, 12))
+
+
+def test_an_untrained_network_depends_on_the_seed_and_has_statistics():
+    parameters = Parameters(name="toy", encoder={"architecture": "resnet10", "width": 8, "size": 64})
+    pictures, labels = noise(12), torch.arange(12) % CLASSES
+    before = torch.get_rng_state()
+    first, again, other = (untrained_network(parameters, pictures, CLASSES, seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    logits = [classifier(encoder(pictures.float() / 255)) for encoder, classifier in (first, again, other)]
+    assert torch.equal(logits[0], logits[1]) and not torch.allclose(logits[0], logits[2])
+    features = first[0](pictures.float() / 255)
+    assert ((features - first[1].mean) / first[1].std).mean(0).abs().max() < 0.5  # as in training
+    assert saliency_maps(*first, pictures, labels).amax((1, 2)).gt(0).all()

@@ -18,6 +18,7 @@ from thesis_lib.contrastive.encoders import Classifier, Encoder, NarrowResNet10,
 from thesis_lib.contrastive.views import to_unit_range
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.parameters import Parameters
+from thesis_lib.randomness import derive_seed
 from thesis_lib.tensors import best_device, device_of
 
 SPLITS = ("test", "field")
@@ -39,45 +40,85 @@ def load_networks(folders: Mapping[str, Path], parameters: Parameters, num_class
     }
 
 
-def last_stage(encoder: Encoder) -> nn.Module:
-    """The encoder's last residual stage, whose output is averaged over places and read by the linear classifier."""
+def untrained_network(
+    parameters: Parameters, pictures: Tensor, num_classes: int, seed: int
+) -> tuple[Encoder, Classifier]:
+    """A network with random weights, the floor of the share inside the object (Adebayo et al. 2018, arXiv 1810.03292).
+
+    Without having learnt anything a network answers more to an object's edges than to a smooth table, so its maps lie
+    on the object more than the area would have it.
+
+    Args:
+        parameters: The experiment's; `encoder` is used, without its weights.
+        pictures: (n, 3, s, s) uint8; the normalisation layers take their statistics from them, as training would.
+        num_classes: Number of classes.
+        seed: The experiment's seed.
+
+    Returns:
+        Encoder and classifier, in evaluation mode, on the GPU where there is one.
+    """
+    settings = parameters.encoder.model_copy(update={"weights": None})
+    unit = to_unit_range(pictures, settings.size)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive_seed(seed, "untrained"))
+        encoder = Encoder(settings, unit.mean((0, 2, 3)), unit.std((0, 2, 3)).clamp_min(1e-3))
+        classifier = Classifier(encoder.num_features, num_classes)
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # take over this batch's statistics
+    with torch.no_grad():
+        features = encoder.train()(unit)
+    classifier.mean.copy_(features.mean(0))
+    classifier.std.copy_(features.std(0).clamp_min(1e-4))
+    return encoder.eval().to(best_device()), classifier.eval().to(best_device())
+
+
+def explained_stage(encoder: Encoder) -> nn.Module:
+    """The encoder's last residual stage but one: 8 x 8 cells for pictures of 64 px, 14 x 14 for 224 px."""
     backbone = encoder.backbone
-    return backbone.layers[-1] if isinstance(backbone, NarrowResNet10) else backbone.layer4
+    return backbone.layers[-2] if isinstance(backbone, NarrowResNet10) else backbone.layer3
 
 
 def saliency_maps(encoder: Encoder, classifier: Classifier, pictures: Tensor, labels: Tensor) -> Tensor:
-    """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391, eq. 1 and 2) on the last stage, by captum.
+    """HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) of the last stage but one, by captum.
 
-    What is explained is the logit minus the mean of all classes' logits, for only differences of logits matter to what
-    is predicted. What follows the stage is an average over places and a linear layer, so before rectifying the map is
-    that difference itself, divided up among the places (but for a factor and a constant): Grad-CAM, CAM (Zhou et al.
-    2016) and HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) are one here. The price is a coarse map: 4 x 4 cells
-    for pictures of 64 px, and a cell sees more than its place.
+    Gradient times activation, summed over channels, what is negative set to 0: for each place a first-order estimate of
+    what the class would lose without it. What is explained is the logit minus the mean of all classes' logits, for only
+    differences of logits matter to what is predicted.
+
+    On the last stage this would be Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), since only an average over
+    places and a linear layer follow; but its 4 x 4 cells for pictures of 64 px are too coarse to say what is inside an
+    object. It was measured by deletion (Petsiuk et al. 2018, arXiv 1806.07421) on networks of quickstart, on test
+    pictures: blurring the tenth of the pixels with the most saliency lowers that logit by 2.2 (`oracle_id`) and 1.0
+    (`cross_entropy_real`); with Grad-CAM on the last stage by 0.8 and 0.7, with random smooth maps by 0.4 and 0.2.
+    Maps of earlier stages and integrated gradients lower it more, but follow the picture's edges whether or not a
+    network has learnt anything: 61 % of the saliency of untrained networks lies on objects here, 63 % one stage earlier
+    and 74 % with integrated gradients, at 48 % of the area. Compare with `untrained_network`, not with the area alone.
 
     Args:
         encoder: In evaluation mode.
-        classifier: Its linear classifier.
+        classifier: Its linear classifier, on the same device.
         pictures: (n, 3, s, s) uint8.
         labels: (n,) the class to explain, for each picture.
 
     Returns:
         (n, s, s) float32 on the CPU, at least 0, without unit; all zero where no place speaks for the class.
     """
-    from captum.attr import LayerGradCam  # seconds to import
+    from captum.attr import LayerGradientXActivation  # seconds to import
 
-    device, size = device_of(encoder), encoder.settings.size
+    device, size = device_of(classifier), encoder.settings.size
     network = nn.Sequential(encoder, classifier).eval()
 
     def centred(unit: Tensor) -> Tensor:
         logits = network(unit)
         return logits - logits.mean(1, keepdim=True)
 
-    grad_cam = LayerGradCam(centred, last_stage(encoder))
+    gradient_x_activation = LayerGradientXActivation(centred, explained_stage(encoder))
     maps = []
     for chunk, targets in zip(pictures.split(256), labels.split(256), strict=True):
         unit = to_unit_range(chunk.to(device), size).requires_grad_()
-        coarse = grad_cam.attribute(unit, targets.to(device), relu_attributions=True)
-        maps.append(upsample(coarse.detach(), size, pictures.shape[-1]).cpu())
+        coarse = gradient_x_activation.attribute(unit, targets.to(device)).detach().sum(1, keepdim=True).relu()
+        maps.append(upsample(coarse, size, pictures.shape[-1]).cpu())
     return torch.cat(maps)
 
 
@@ -85,7 +126,7 @@ def upsample(coarse: Tensor, size: int, side: int) -> Tensor:
     """Bring a residual network's map to picture size, each cell to where its receptive field has its centre.
 
     With the strides, kernels and paddings of a residual network cell i looks at pixel i * stride, not at the middle of
-    the i-th tile: plain interpolation would shift a map by half a cell, 8 of 64 pixels, to the lower right.
+    the i-th tile: plain interpolation would shift a map by half a cell to the lower right.
 
     Args:
         coarse: (n, 1, h, h).
@@ -128,9 +169,9 @@ def inside_table(networks: Networks, images: PreparedSet) -> pd.DataFrame:
 
     Returns:
         A row an arm and picture: arm, split, class_name, row (of the image table), and shares in [0, 1]: `inside`, of
-        the saliency; `area`, of the picture, which is what a map that knows nothing gets; `centre`, of the arm's mean
-        map over the split, which is what a map gets that follows no object but knows where objects are. `inside`
-        is nan where no place speaks for the class, all three without a mask.
+        the saliency; `area`, of the picture, which a map gets that is the same everywhere; `centre`, of the arm's mean
+        map over the split, which a map gets that follows no object but knows where objects are. `inside` is nan where
+        no place speaks for the class, all three without a mask.
     """
     table, frames = images.table, []
     for arm, (encoder, classifier) in tqdm(networks.items(), desc="saliency"):

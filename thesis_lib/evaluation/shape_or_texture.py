@@ -9,12 +9,13 @@ Two tests, each the other's complement:
   here in colour and before the untouched background). Silhouette, size and background remain, texture goes; with the
   object's own mean colour that remains, too.
 
-In both the background remains, and how much of the picture the object takes up. What these alone give away is seen on
-flat objects whose patches then change places.
+In both the background remains (its order and shadows only with flat objects), and how much of the picture the object
+takes up. What these alone give away is seen on flat objects whose patches then change places.
 
 All pictures have passed through the base model's VAE before (`diffusion.through_vae`); what is changed is not passed
-again. No network was trained on changed pictures, and the seams between patches are strange to it, so skill on
-patches is a lower bound of what texture alone would give: compare arms, and do not read much into the sign.
+again. No network was trained on changed pictures: seams between patches and the hard edges of flat objects are strange
+to it, so what survives is a lower bound of what each cue alone would give. Compare arms, which all see the same
+pictures, and do not read much into the sign.
 """
 
 from collections.abc import Callable, Sequence
@@ -164,7 +165,7 @@ def summarise(inside: pd.DataFrame, table: pd.DataFrame, by: Sequence[str]) -> p
 
     are the shares of an arm's skill that survive without the silhouette and the order of parts, and without texture and
     colour. `lean` runs from about -1 (lives on texture and colour alone) to 1 (on the silhouette alone). It needs no
-    floor taken off: what background and size alone give, J(flat_patches), is in both terms and goes out. Cues that
+    floor taken off: what background and size alone give, J(flat_patches), is in both terms and cancels. Cues that
     stand in for each other make both shares high, those that only help together make both low; neither moves `lean`.
 
     Args:

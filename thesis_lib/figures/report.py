@@ -160,7 +160,8 @@ def report_sections(
         validity.append((shares, "Share of real pictures in the bands: a near-OOD band that is one holds near parts"))
     looks = []
     if (analysis / "saliency.csv").exists():
-        found = pd.read_csv(analysis / "saliency.csv").query("arm in @arms")
+        found = pd.read_csv(analysis / "saliency.csv")
+        found = found[found["arm"].isin([*arms, "untrained"])]
         found = found[["arm", "split", "inside", "area", "centre", "texture", "shape", "lean"]]
         looks.append((found.assign(arm=found["arm"].map(word)), LOOKS))
     moved = [(run / "audit" / "shifts.png", "How far each erratum moves the differences of the arms")]
@@ -237,7 +238,7 @@ def report_sections(
         ),
         Section(
             "Texture or shape",
-            "First seed. Grad-CAM for the true class; the numbers are shares of the area (picture) and of the saliency "
+            "First seed. HiResCAM for the true class; the numbers are shares of the area (picture) and of the saliency "
             "(maps) inside the object. Accuracy when patches change places, which leaves texture, and when objects are "
             "filled with one colour, which leaves shape.",
             figures(
