@@ -91,7 +91,7 @@ def test_the_lines_are_the_accuracies(images):
     expected = 100 * (rows["recall"] * rows["pictures"]).sum() / rows["pictures"].sum()
     assert figure.axes[2].lines[1].get_ydata()[2] == pytest.approx(expected)
     assert figure.axes[0].lines[2].get_ydata()[0] == pytest.approx(100 / 3)  # chance
-    assert [text.get_text() for text in figure.legends[0].texts] == [word("real"), word("real_id")]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["real", "real + ID", "chance"]
     without_masks = patch_test(table[table["kind"].str.match("intact|patches")])
     assert len(without_masks.axes) == 2
 

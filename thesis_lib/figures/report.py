@@ -244,7 +244,7 @@ def report_sections(
             figures(
                 (analysis / "saliency_maps.png", "Where each arm looks"),
                 (analysis / "patch_pictures.png", "What the networks are tested on"),
-                (analysis / "patch_test.png", "Accuracy without shape and without texture (grey: chance)"),
+                (analysis / "patch_test.png", "Accuracy without shape and without texture"),
             ),
             looks,
         ),

@@ -45,7 +45,7 @@ def saliency_sheet(images: PreparedSet, maps: Mapping[str, Tensor], language: st
     sheets = [pictures]
     shares = [inside_share(torch.ones(masks.shape), masks)]
     for heat in maps.values():
-        sheets.append(with_heat(pictures, heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)))
+        sheets.append(with_heat(pictures, heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12), 0.7))
         shares.append(inside_share(heat, masks))
     outlined = np.stack([_with_outline(sheet, masks) for sheet in sheets], axis=1)
     captions = [_percent(float(share), language) for row in zip(*shares, strict=True) for share in row]
@@ -99,7 +99,7 @@ def patch_test(table: pd.DataFrame, language: str = "en") -> Figure:
         language: `en` or `de`.
 
     Returns:
-        The figure; without masks the right panels are absent. Grey lines are chance.
+        The figure; without masks the right panels are absent.
     """
     top1 = _top1(table)
     arms, splits = (list(dict.fromkeys(table[column])) for column in ("arm", "split"))
@@ -116,7 +116,7 @@ def patch_test(table: pd.DataFrame, language: str = "en") -> Figure:
             if not on_the_left:  # kinds have no order: no line, and arms beside each other
                 look, dodge = look | {"linestyle": "none"}, 0.12 * (place - (len(arms) - 1) / 2)
             ax.plot(np.arange(len(kinds)) + dodge, values, label=word(arm, language), **look)
-        ax.axhline(chance, color="0.6", linewidth=0.8, zorder=0)
+        ax.axhline(chance, color="0.6", linewidth=0.8, zorder=0, label=word("chance", language))
         ax.set(ylim=(0, 102), xlim=(-0.4, len(kinds) - 0.6))
         if on_the_left:
             ax.set_xticks(range(len(kinds)), [_kind(kind, language) for kind in kinds])
@@ -127,7 +127,7 @@ def patch_test(table: pd.DataFrame, language: str = "en") -> Figure:
     axes[columns * (len(splits) - 1)].set_xlabel(word("patches", language))
     if flats:
         axes[-1].set_xlabel(word("flattened", language))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(arms), 4),
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(arms) + 1, 4),
                   handlelength=3)  # fmt: skip
     return figure
 

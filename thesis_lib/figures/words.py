@@ -112,6 +112,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "surface": ("difference to real + ID in points", "Differenz zu real + ID in Punkten"),
     # texture or shape
     "picture": ("picture", "Bild"),
+    "chance": ("chance", "Zufall"),
     "untrained": ("untrained network", "untrainiertes Netz"),
     "patches": ("patches, changing places", "Kacheln mit vertauschten Plätzen"),
     "flattened": ("object filled with one colour", "Objekt einfarbig gefüllt"),
