@@ -93,7 +93,11 @@ def test_sections_hold_what_a_run_has_and_say_what_it_lacks(tmp_path: Path) -> N
     assert shown == ["forest.png", "surface.png", "hardness.png", "embedding_real.png"]
     assert "FPR95" in sections["Comparison"].tables[0][1]
     pd.DataFrame({"erratum": ["1 labels shuffled"]}).to_csv(tmp_path / "audit" / "audit.csv", index=False)
-    audit = report_sections(tmp_path, parameters, ["real"], tables, [])[-2]
+    saliency = pd.DataFrame({"arm": ["real", "extra"], "split": "test", "blind": 0.0})
+    saliency[["inside", "area", "centre", "texture", "shape", "lean"]] = 0.5
+    saliency.to_csv(analysis / "saliency.csv")
+    *_, looks, audit, _ = report_sections(tmp_path, parameters, ["real"], tables, [])
+    assert looks.tables[0][0]["arm"].tolist() == ["real"]
     assert audit.heading == "Reproduction audit"
     assert (len(audit.tables), len(audit.figures)) == (1, 1)
 

@@ -101,6 +101,19 @@ FIGURES = (
     Caption("seed{seed}/analysis/confusion_{split}_{arm}", "06", (
         "Confusion matrix of the arm {arm} on {split} (seed {seed}).",
         "Konfusionsmatrix des Versuchsarms {arm}, {split} (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/saliency_maps", "06", (
+        "Where each arm looks: HiResCAM for the true class. Below a picture the object's share of the area, below a "
+        "map the share of the saliency inside the object (seed {seed}).",
+        "Wohin jeder Versuchsarm schaut: HiResCAM für die wahre Klasse. Unter einem Bild der Flächenanteil des "
+        "Objekts, unter einer Karte der Anteil der Salienz im Objekt (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/patch_pictures", "06", (
+        "Pictures whose patches change places, and whose objects are filled with one colour (seed {seed}).",
+        "Bilder, deren Kacheln die Plätze tauschen und deren Objekte einfarbig gefüllt sind (Startwert {seed}).")),
+    Caption("seed{seed}/analysis/patch_test", "06", (
+        "Texture or shape: accuracy when patches change places, and when objects are filled with one colour (seed "
+        "{seed}).",
+        "Textur oder Form: Genauigkeit, wenn Kacheln die Plätze tauschen und wenn Objekte einfarbig gefüllt sind "
+        "(Startwert {seed}).")),
     Caption("seed{seed}/analysis/embedding_{arm}", "06", (
         "Maps of the representation of the arm {arm}, test and OOD pictures (seed {seed}).",
         "Karten der Repräsentation des Versuchsarms {arm}, Test- und OOD-Bilder (Startwert {seed}).")),

@@ -19,6 +19,10 @@ from thesis_lib.parameters import Parameters
 from thesis_lib.storage import read_json, write_text
 
 AUDIT = "What proven defects of the published code do to the accuracies and to the differences of the arms."
+LOOKS = (
+    "Shares of the saliency inside the object, of the area, and of the arm's mean map inside it; shares of skill that "
+    "survive shuffled 8 x 8 patches (texture) and objects of one colour (shape); lean is shape minus texture"
+)
 LOSSLESS_UP_TO = 150_000  # bytes; larger pictures, sheets of photographs, are stored with loss
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fdfdfc; --faint: #5c5c5c; --line: #d8d8d4; }
@@ -123,7 +127,7 @@ def report_sections(
     tables: Mapping[str, pd.DataFrame],
     answers: Sequence[str],
 ) -> list[Section]:
-    """The sections of report.html: answers, comparison, data, pictures, training, maps, confusion, audit, provenance.
+    """The sections of report.html, in reading order: from answers to provenance.
 
     What is not there, a figure or the audit, is left out.
 
@@ -159,6 +163,12 @@ def report_sections(
         shares = pd.DataFrame(read_json(run / seed / "synthetic" / "validity.json", "")).T
         title = "Share of real pictures in the bands: a near-OOD band that is one holds near parts"
         validity.append((shares.rename_axis("pictures").reset_index(), title))
+    looks = []
+    if (run / seed / "analysis" / "saliency.csv").exists():
+        found = pd.read_csv(run / seed / "analysis" / "saliency.csv")
+        found = found[found["arm"].isin([*arms, "untrained"])]
+        found = found[["arm", "split", "inside", "area", "centre", "texture", "shape", "lean"]]
+        looks.append((found.assign(arm=found["arm"].map(word)), LOOKS))
     stamp = read_json(run / seed / "analysis" / "stage.json", "run notebook 06 first")
     versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
     sets = [f"{seed}/synthetic/sheet_{name}" for name in ("id", "background", "near_ood", "sibling")]
@@ -202,6 +212,13 @@ def report_sections(
             "Confusion and OOD scores",
             "First seed.",
             figures(*confusions, *(f"{seed}/analysis/roc_near_{arm}" for arm in arms)),
+        ),
+        Section(
+            "Texture or shape",
+            "First seed. Accuracy when patches change places, which leaves texture, and when objects are filled with "
+            "one colour, which leaves shape.",
+            figures(*(f"{seed}/analysis/{name}" for name in ("saliency_maps", "patch_pictures", "patch_test"))),
+            looks,
         ),
         *([Section("Reproduction audit", AUDIT, figures("audit/shifts"), audits)] if audits else []),
         Section(

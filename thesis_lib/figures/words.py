@@ -112,6 +112,16 @@ WORDS: dict[str, tuple[str, str]] = {
     "reference": ("against", "gegenüber"),
     "dose": ("near-OOD pictures a class and batch", "Nah-OOD-Bilder je Klasse und Stapel"),
     "surface": ("difference to real + ID in points", "Differenz zu real + ID in Punkten"),
+    # texture or shape
+    "picture": ("picture", "Bild"),
+    "chance": ("chance", "Zufall"),
+    "untrained": ("untrained network", "untrainiertes Netz"),
+    "patches": ("patches, changing places", "Kacheln mit vertauschten Plätzen"),
+    "flattened": ("object filled with one colour", "Objekt einfarbig gefüllt"),
+    "intact": ("intact", "unverändert"),
+    "flat_own": ("its own mean colour", "eigene mittlere Farbe"),
+    "flat": ("one colour for all", "eine Farbe für alle"),
+    "flat_patches": ("the same in 8 × 8 patches", "dasselbe in 8 × 8 Kacheln"),  # noqa: RUF001
     # axes and table heads
     "arm": ("arm", "Versuchsarm"),
     "p": ("p (sign flip)", "p (Vorzeichentest)"),
@@ -133,7 +143,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "in_band": ("% of the pictures", "% der Bilder"),
     "neither": ("neither", "keins"),
     "answer": ("classifier's answer in %", "Antwort des Klassifikators in %"),
-    "picture": ("picture", "Bild"),
     "through_vae": ("through the VAE", "durch den VAE"),
     "noised": ("noised", "verrauscht"),
     "may_change": ("may change", "veränderlich"),
