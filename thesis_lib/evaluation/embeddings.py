@@ -1,4 +1,4 @@
-"""Two-dimensional maps of a representation, the same on every run with the same seed on one machine."""
+"""Maps of a representation in two or three dimensions, the same on every run with the same seed on one machine."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +13,20 @@ from thesis_lib.parameters import EvaluationParameters
 from thesis_lib.randomness import derive_seed
 
 
-def tsne(features: Tensor | np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) of L2-normalised features, started from their principal components.
+def tsne(
+    features: Tensor | np.ndarray, perplexity: float, seed: int, dimensions: int = 2, normalised: bool = True
+) -> np.ndarray:
+    """t-SNE (van der Maaten and Hinton 2008) of features, started from their principal components.
 
     Args:
         features: (n, d) raw features.
         perplexity: Effective number of neighbours, below n.
         seed: The experiment's seed.
+        dimensions: Of the map, 2 or 3.
+        normalised: Whether features are L2-normalised first.
 
     Returns:
-        (n, 2) coordinates without unit.
+        (n, dimensions) coordinates without unit.
 
     Raises:
         ThesisError: The perplexity is too large for n points.
@@ -30,15 +34,23 @@ def tsne(features: Tensor | np.ndarray, perplexity: float, seed: int) -> np.ndar
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    points = _normalised(features)
+    points = _normalised(features) if normalised else np.asarray(features, dtype=np.float32)
     if perplexity >= len(points):
         raise ThesisError(
-            f"evaluation.perplexity ({perplexity:g}) must be below the number of pictures, and there are "
+            f"the perplexity of t-SNE ({perplexity:g}) must be below the number of pictures, and there are "
             f"{len(points)}: lower it"
         )
     state = derive_seed(seed, "tsne") % 2**32
     with threadpool_limits(1):  # sums over threads come in any order, and t-SNE magnifies the last digit
-        return TSNE(perplexity=perplexity, init="pca", random_state=state, n_jobs=1).fit_transform(points)
+        found = TSNE(dimensions, perplexity=perplexity, init="pca", random_state=state, n_jobs=1).fit_transform(points)
+    return np.asarray(found)
+
+
+def pca(features: Tensor | np.ndarray, dimensions: int = 2) -> np.ndarray:
+    """The first principal components of (n, d) raw features: (n, dimensions), in the features' unit."""
+    from sklearn.decomposition import PCA
+
+    return np.asarray(PCA(dimensions, svd_solver="full").fit_transform(np.asarray(features, dtype=np.float64)))
 
 
 def umap(features: Tensor | np.ndarray, neighbours: int, seed: int) -> np.ndarray:

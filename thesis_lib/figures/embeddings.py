@@ -1,6 +1,7 @@
-"""Two-dimensional maps of the representation, by class, with OOD pictures among them."""
+"""Maps of the representation in two or three dimensions, by class, with OOD pictures among them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ OOD_STYLE = {"near": ("x", "black", 9.0), "far": ("+", "0.45", 12.0)}
 
 @styled
 def embedding_maps(
-    maps: Mapping[str, np.ndarray], class_names: Sequence[str], sets: Sequence[str], language: str = "en"
+    maps: Mapping[str, np.ndarray], class_names: Sequence[str], sets: Sequence[str], language: str = "en", beside: int = 2
 ) -> Figure:
     """Maps side by side: a colour and a shape a class, crosses for OOD.
 
@@ -23,6 +24,7 @@ def embedding_maps(
         class_names: n names.
         sets: n of `id`, `near`, `far`.
         language: `en` or `de`.
+        beside: Maps in a row.
 
     Returns:
         The figure.
@@ -31,7 +33,7 @@ def embedding_maps(
     classes = sorted(set(names[groups == "id"]))
     columns = 4
     rows = -(-(len(classes) + len(set(groups) - {"id"})) // columns)
-    figure, axes = panels(len(maps), 2, 3.0 + 0.15 * rows)
+    figure, axes = panels(len(maps), beside, 3.0 + 0.15 * rows if beside == 2 else 2.1)
     for ax, (title, points) in zip(axes, maps.items(), strict=True):
         for group, (marker, colour, size) in OOD_STYLE.items():
             chosen = groups == group
@@ -40,14 +42,44 @@ def embedding_maps(
                 ax.scatter(x, y, s=size, c=colour, marker=marker, linewidths=0.6, label=word(group, language))
         for index, name in enumerate(classes):
             chosen = (names == name) & (groups == "id")
-            marker = MARKERS[index // len(CLASS_COLOURS) % len(MARKERS)]
-            colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-            x, y = points[chosen].T
-            ax.scatter(x, y, s=9, c=colour, marker=marker, linewidths=0.2, edgecolors="white",
-                       label=name.replace("_", " "))  # fmt: skip
+            ax.scatter(*points[chosen].T, s=9 if beside == 2 else 6, label=name.replace("_", " "), **class_look(index))
         ax.set(title=word(title, language), xticks=[], yticks=[])
         for spine in ax.spines.values():
             spine.set(visible=True, color="0.7")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=6.5,
                   columnspacing=1, handletextpad=0.2, markerscale=1.5)  # fmt: skip
     return figure
+
+
+@styled
+def embedding_clouds(maps: Mapping[str, np.ndarray], class_names: Sequence[str], language: str = "en") -> Figure:
+    """Clouds in three dimensions side by side, a colour and a shape a class.
+
+    Args:
+        maps: `tsne`, `pca` (or a title) -> (n, 3) coordinates.
+        class_names: n names.
+        language: `en` or `de`.
+
+    Returns:
+        The figure.
+    """
+    names = np.asarray(class_names)
+    figure, axes = panels(len(maps), 2, 3.1, subplot_kw={"projection": "3d"})
+    for ax, (title, points) in zip(axes, maps.items(), strict=True):
+        for index, name in enumerate(sorted(set(names))):
+            label = name.replace("_", " ")
+            ax.scatter(*points[names == name].T, s=6, depthshade=False, label=label, **class_look(index))
+        ax.set(title=word(title, language), xticklabels=[], yticklabels=[], zticklabels=[])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=6.5,
+                  columnspacing=1, handletextpad=0.2, markerscale=1.5)  # fmt: skip
+    return figure
+
+
+def class_look(index: int) -> dict[str, Any]:
+    """Colour and shape of the class number `index` in a map."""
+    return {
+        "c": CLASS_COLOURS[index % len(CLASS_COLOURS)],
+        "marker": MARKERS[index // len(CLASS_COLOURS) % len(MARKERS)],
+        "linewidths": 0.2,
+        "edgecolors": "white",
+    }

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TimeElapse
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameter_files import dump_parameters, read_parameters
-from thesis_lib.parameters import Parameters
+from thesis_lib.parameters import Experiment
 from thesis_lib.storage import write_text
 from thesis_lib.workflow.execute import JOURNAL
 from thesis_lib.workflow.lock import TOKEN, running
@@ -97,7 +97,7 @@ def app() -> None:
         sys.exit(2)
 
 
-def _read(path: Path, sets: list[str] | None, name: str | None = None) -> Parameters:
+def _read(path: Path, sets: list[str] | None, name: str | None = None) -> Experiment:
     """The parameters of a file, which is relative to the working directory or to the project."""
     if not path.exists() and (project_root() / path).exists():
         path = project_root() / path
