@@ -15,7 +15,11 @@ OOD_STYLE = {"near": ("x", "black", 9.0), "far": ("+", "0.45", 12.0)}
 
 @styled
 def embedding_maps(
-    maps: Mapping[str, np.ndarray], class_names: Sequence[str], sets: Sequence[str], language: str = "en", beside: int = 2
+    maps: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    sets: Sequence[str],
+    language: str = "en",
+    beside: int = 2,
 ) -> Figure:
     """Maps side by side: a colour and a shape a class, crosses for OOD.
 

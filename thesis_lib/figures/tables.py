@@ -35,6 +35,10 @@ CAPTIONS = {
     "of field where it says so. Exploratory arms have fewer seeds.",
     "differences": "Paired differences in points and half their 95 % t interval, on the seeds both arms have; not "
     "corrected for their number.",
+    "scenarios": "The source's scenarios, in percent: published (one run each) and here, mean over seeds and half the "
+    "95 % t interval. Frozen: fixed statistics of batch normalisation and standardised features.",
+    "beyond": "Every method at the same number of steps on the same network, in percent, mean over seeds and half the "
+    "95 % t interval, the best first. Frozen: fixed statistics of batch normalisation and standardised features.",
 }
 """What is said above the tables of the report."""
 LONG_CELL = 30  # characters; columns with longer ones are broken into lines

@@ -126,3 +126,20 @@ def best_scenarios(table: pd.DataFrame, names: Iterable[str]) -> dict[str, str]:
     chosen = table[(table["way"] == "published") & (table["metric"] == "top1") & table["scenario"].isin(list(names))]
     means = chosen.groupby(["set", "scenario"], sort=False)["value"].mean()
     return {data: str(means[data].idxmax()) for data in dict.fromkeys(chosen["set"])}
+
+
+def confusion_of(items: Iterable[Item], data: str, scenario: str) -> list[list[int]]:
+    """A scenario's confusion matrix, published way, all seeds together: (c, c) counts, row = true class."""
+    found = [
+        torch.tensor(item.metrics["published"]["confusion"])
+        for item in items
+        if (item.scenario.data, item.scenario.name) == (data, scenario)
+    ]
+    return torch.stack(found).sum(0).tolist()
+
+
+def seconds_a_seed(items: Iterable[Item], names: Iterable[str]) -> dict[str, float]:
+    """Seconds that the scenarios in `names` took together, training and measuring, by set, mean over seeds."""
+    chosen = [item for item in items if item.scenario.name in set(names)]
+    table = pd.DataFrame([(i.scenario.data, i.scenario.seed, i.seconds) for i in chosen], columns=["set", "seed", "s"])
+    return table.groupby(["set", "seed"], sort=False)["s"].sum().groupby("set", sort=False).mean().to_dict()

@@ -239,7 +239,8 @@ def why(job: Job, parameters: Experiment, root: Path, run: Path) -> str:
 
 def made_of(job: Job, parameters: Experiment, root: Path, run: Path) -> dict[str, Any]:
     """What the job's outputs would be made of now, JSON-encodable; arguments as for `plan`."""
-    values, names, special = parameters.model_dump(mode="json"), job.stage.reads.split(), {}
+    values, names = parameters.model_dump(mode="json"), job.stage.reads.split()
+    special: dict[str, Any] = {}
     if isinstance(parameters, Parameters):
         if job.arm:
             arm, own = parameters.of_arm(job.arm)
