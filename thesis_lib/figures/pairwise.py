@@ -228,5 +228,4 @@ def report_sections(
     ]
     if len(beyond):
         sections.insert(1, Section("Beyond", "", [], [(beyond, CAPTIONS["beyond"])]))
-    parameters_told = f"Parameters of this run:\n\n{dump_parameters(parameters)}"
-    return [*sections, Section("Parameters", parameters_told)]
+    return [*sections, Section("Parameters", " ".join(dump_parameters(parameters).split()))]

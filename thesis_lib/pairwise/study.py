@@ -128,6 +128,15 @@ def best_scenarios(table: pd.DataFrame, names: Iterable[str]) -> dict[str, str]:
     return {data: str(means[data].idxmax()) for data in dict.fromkeys(chosen["set"])}
 
 
+def features_of(items: Iterable[Item], data: str, seed: int, most: int) -> dict[str, torch.Tensor]:
+    """Scenario -> the features, published way, of a set's first test pictures under one seed, at most so many."""
+    return {
+        item.scenario.name: item.features[:most]
+        for item in items
+        if (item.scenario.data, item.scenario.seed) == (data, seed)
+    }
+
+
 def confusion_of(items: Iterable[Item], data: str, scenario: str) -> list[list[int]]:
     """A scenario's confusion matrix, published way, all seeds together: (c, c) counts, row = true class."""
     found = [
