@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from thesis_lib.figures.style import COLOURS, MARKERS, panels, styled
+from thesis_lib.figures.style import COLOURS, MARKERS, TEXT_HEIGHT, panels, styled
 from thesis_lib.figures.words import word
 
 CLASS_COLOURS = tuple(colour for colour in COLOURS if colour != "#000000")  # black is for OOD
@@ -37,7 +37,8 @@ def embedding_maps(
     classes = sorted(set(names[groups == "id"]))
     columns = 4
     rows = -(-(len(classes) + len(set(groups) - {"id"})) // columns)
-    figure, axes = panels(len(maps), beside, 3.0 + 0.15 * rows if beside == 2 else 2.1)
+    legend, down = 0.15 * rows, -(-len(maps) // beside)
+    figure, axes = panels(len(maps), beside, min(6.0 / beside, (TEXT_HEIGHT - legend) / down) + legend / down)
     for ax, (title, points) in zip(axes, maps.items(), strict=True):
         for group, (marker, colour, size) in OOD_STYLE.items():
             chosen = groups == group
