@@ -22,7 +22,7 @@ MEASURES = ("top1", "top3", "knn")
 
 
 def triplet_sheet(pictures: LabelledPictures, methods: dict[str, Method], seed: int, language: str = "en") -> Figure:
-    """Triplets of each method for the same four anchors: anchor, positive, negative, side by side.
+    """Triplets of each method for the same three anchors: anchor, positive, negative, side by side.
 
     Args:
         pictures: A data set.
@@ -32,7 +32,7 @@ def triplet_sheet(pictures: LabelledPictures, methods: dict[str, Method], seed: 
     """
     shown, labels = [], pictures.train_labels
     for method in methods.values():
-        triplets = draw_triplets(labels, 1, method, seed)[:4]
+        triplets = draw_triplets(labels, 1, method, seed)[:3]
         bank = Bank.build(pictures.train, triplets, method)
         bank.draw(triplets, method, seed, epoch=0)
         shown.append(bank.pictures[bank.rows.flatten()])
@@ -213,7 +213,7 @@ def report_sections(
         Section(
             "Scenarios", " ".join(outside), figures(("scenarios", reproduced)), [(scenarios, CAPTIONS["scenarios"])]
         ),
-        Section("Triplets", "", figures(*of_sets("triplets", "anchor, positive, negative of four triplets."))),
+        Section("Triplets", "", figures(*of_sets("triplets", "three triplets."))),
         Section(
             "Maps",
             "",

@@ -94,7 +94,7 @@ class MinedTripletLoss(nn.Module):
     def forward(self, features: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
         """Features of anchors and positives, each (n, d), and their classes (n,); 0 where there is no triplet."""
         together = torch.cat(list(features))
-        anchor, positive, negative = self.miner(together, known.repeat(len(features)))
+        anchor, positive, _, negative = self.miner(together, known.repeat(len(features)))  # the anchors come twice
         return self.loss(together[anchor], together[positive], together[negative]) / max(len(anchor), 1)
 
 
