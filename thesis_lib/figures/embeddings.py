@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -69,12 +70,14 @@ def embedding_clouds(maps: Mapping[str, np.ndarray], class_names: Sequence[str],
         The figure.
     """
     names = np.asarray(class_names)
-    figure, axes = panels(len(maps), 2, 3.1, subplot_kw={"projection": "3d"})
+    with mpl.rc_context({"grid.color": "0.88", "grid.linewidth": 0.4}):  # axes in three dimensions read it when made
+        figure, axes = panels(len(maps), 2, 2.9, subplot_kw={"projection": "3d", "box_aspect": (1, 1, 0.9)})
     for ax, (title, points) in zip(axes, maps.items(), strict=True):
         for index, name in enumerate(sorted(set(names))):
             label = name.replace("_", " ")
             ax.scatter(*points[names == name].T, s=6, depthshade=False, label=label, **class_look(index))
         ax.set(title=word(title, language), xticklabels=[], yticklabels=[], zticklabels=[])
+        ax.tick_params(length=0)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=6.5,
                   columnspacing=1, handletextpad=0.2, markerscale=1.5)  # fmt: skip
     return figure
