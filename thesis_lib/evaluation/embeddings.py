@@ -37,8 +37,8 @@ def tsne(
     points = _normalised(features) if normalised else np.asarray(features, dtype=np.float32)
     if perplexity >= len(points):
         raise ThesisError(
-            f"the perplexity of t-SNE ({perplexity:g}) must be below the number of pictures, and there are "
-            f"{len(points)}: lower it"
+            f"t-SNE's perplexity ({perplexity:g}) must be below the number of pictures, and there are "
+            f"{len(points)}: lower it in the parameter file"
         )
     state = derive_seed(seed, "tsne") % 2**32
     with threadpool_limits(1):  # sums over threads come in any order, and t-SNE magnifies the last digit

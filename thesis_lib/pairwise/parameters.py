@@ -68,6 +68,20 @@ class Method(Section):
         return self
 
 
+class PairwiseMethod(Method):
+    """The source's pairs."""
+
+    loss: Literal["cosine"] = "cosine"
+    epochs: Annotated[int, Field(ge=0)] = 5
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+
+
+class TripletMethod(Method):
+    """The source's triplets."""
+
+    loss: Literal["triplet"] = "triplet"
+
+
 class ProbeParameters(Section):
     """How features are judged."""
 
@@ -102,8 +116,8 @@ class PairwiseTripletParameters(Study):
     batch: Annotated[int, Field(ge=2)] = 1024
     """Pairs, triplets or anchors a step."""
     augmentations: Annotated[list[Augmentation], Field(min_length=1)] = ["none", "fer", "simclr"]
-    pairwise: Method = Method(loss="cosine", epochs=5, learning_rate=0.05)
-    triplet: Method = Method(loss="triplet", epochs=10, learning_rate=0.15)
+    pairwise: PairwiseMethod = PairwiseMethod()
+    triplet: TripletMethod = TripletMethod()
     beyond: dict[MethodName, Method] = {}
     """Further methods by name, at the same budget."""
     beyond_sets: list[SetName] | None = None
