@@ -65,8 +65,8 @@ def read_cifar10(root: str | Path | None = None) -> LabelledPictures:
             f"CIFAR-10 cannot be read or downloaded ({' '.join(str(error).split())}): give {LAYOUT} with "
             "--set data.root=/path/to/it, or run again with a network"
         ) from None
-    tensors = [t for part in parts for t in (_pictures(part.data), torch.tensor(part.targets))]
-    return LabelledPictures(*tensors, CLASSES)
+    (train, train_labels), (test, test_labels) = ((_pictures(p.data), torch.tensor(p.targets)) for p in parts)
+    return LabelledPictures(train, train_labels, test, test_labels, CLASSES)
 
 
 def _read_sheets(folder: Path) -> LabelledPictures:

@@ -48,7 +48,8 @@ def embedding_maps(
                 ax.scatter(x, y, s=size, c=colour, marker=marker, linewidths=0.6, label=word(group, language))
         for index, name in enumerate(classes):
             chosen = (names == name) & (groups == "id")
-            ax.scatter(*points[chosen].T, s=9 if beside == 2 else 6, label=name.replace("_", " "), **class_look(index))
+            look = {"s": 9 if beside == 2 else 6, "label": name.replace("_", " "), **class_look(index)}
+            ax.scatter(*points[chosen].T, **look)
         ax.set(title=word(title, language), xticks=[], yticks=[])
         for spine in ax.spines.values():
             spine.set(visible=True, color="0.7")
@@ -71,13 +72,13 @@ def embedding_clouds(maps: Mapping[str, np.ndarray], class_names: Sequence[str],
     """
     names = np.asarray(class_names)
     with mpl.rc_context({"grid.color": "0.88", "grid.linewidth": 0.4}):  # axes in three dimensions read it when made
-        figure, axes = panels(len(maps), 2, 2.9, subplot_kw={"projection": "3d", "box_aspect": (1, 1, 0.9)})
+        figure, axes = panels(len(maps), 2, 2.9, subplot_kw={"projection": "3d"})
     for ax, (title, points) in zip(axes, maps.items(), strict=True):
         for index, name in enumerate(sorted(set(names))):
-            label = name.replace("_", " ")
-            ax.scatter(*points[names == name].T, s=6, depthshade=False, label=label, **class_look(index))
+            look = {"s": 6, "depthshade": False, "label": name.replace("_", " "), **class_look(index)}
+            ax.scatter(*points[names == name].T, **look)
         ax.set(title=word(title, language), xticklabels=[], yticklabels=[], zticklabels=[])
-        ax.tick_params(length=0)
+        ax.set_box_aspect((1, 1, 0.9), zoom=1.15)  # type: ignore[arg-type, call-arg]
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=6.5,
                   columnspacing=1, handletextpad=0.2, markerscale=1.5)  # fmt: skip
     return figure

@@ -61,9 +61,9 @@ def scenario_comparison(summary: pd.DataFrame, scenarios: Sequence[str], languag
         for row in chosen[chosen["set"] == data].to_dict("records"):
             published = row["way"] == "published"
             y = list(scenarios).index(row["scenario"]) + (-0.13 if published else 0.17)
-            look = {"color": COLOURS[0]} if published else {"color": COLOURS[3], "markerfacecolor": "white"}
-            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=look["color"], linewidth=1.3)
-            ax.plot(100 * row["mean"], y, marker="o" if published else "s", markersize=4, **look)
+            colour, marker, face = (COLOURS[0], "o", COLOURS[0]) if published else (COLOURS[3], "s", "white")
+            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.3)
+            ax.plot(100 * row["mean"], y, marker=marker, markersize=4, color=colour, markerfacecolor=face)
             if published:
                 ax.plot(100 * row["published"], y, marker="x", markersize=5, color="black", markeredgewidth=1.2)
         ax.set_yticks(range(len(scenarios)), [word(name, language) for name in scenarios])
@@ -75,7 +75,14 @@ def scenario_comparison(summary: pd.DataFrame, scenarios: Sequence[str], languag
     handles = [
         Line2D([], [], color="black", marker="x", linestyle="", label=word("published", language)),
         Line2D([], [], color=COLOURS[0], marker="o", label=word("ours", language)),
-        Line2D([], [], color=COLOURS[3], marker="s", markerfacecolor="white", label=word("frozen", language)),
+        Line2D(
+            [],
+            [],
+            color=COLOURS[3],
+            marker="s",
+            markerfacecolor="white",
+            label=f"{word('ours', language)}, {word('frozen', language)}",
+        ),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
@@ -101,8 +108,9 @@ def scenario_table(summary: pd.DataFrame, scenarios: Sequence[str], language: st
                 ours = [cells[f"published/{metric}"] for metric in MEASURES]
                 pairs = [cell for both in zip(theirs, ours, strict=True) for cell in both]
                 rows.append([word(data, language), word(name, language), *pairs, cells["frozen/top1"]])
-    published, ours = word("published", language), word("ours", language)
-    heads = [f"{word(metric, language)}, {whose}" for metric in MEASURES for whose in (published, ours)]
+    heads = [
+        f"{word(metric, language)}, {word(whose, language)}" for metric in MEASURES for whose in ("published", "ours")
+    ]
     last = f"{word('top1', language)}, {word('frozen', language)}"
     return pd.DataFrame(rows, columns=[word("set", language), word("scenario", language), *heads, last])
 

@@ -46,13 +46,12 @@ def layer_table(network: SmallNetwork, size: int) -> list[tuple[str, tuple[int, 
         size: Side of the pictures in pixels.
     """
     network, rows = copy.deepcopy(network).eval(), []
-    first = network[0]
-    shape: torch.Tensor = torch.zeros(1, first.in_channels, size, size)  # type: ignore[arg-type]
+    values = torch.zeros(1, next(network.parameters()).shape[1], size, size)
     with torch.no_grad():
         for layer in network:
-            shape = layer(shape)
+            values = layer(values)
             parameters = sum(p.numel() for p in layer.parameters())
-            rows.append((type(layer).__name__, tuple(shape.shape[1:]), parameters))
+            rows.append((type(layer).__name__, tuple(values.shape[1:]), parameters))
     return rows
 
 

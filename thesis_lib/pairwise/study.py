@@ -111,11 +111,10 @@ def summarised(table: pd.DataFrame) -> pd.DataFrame:
         Columns set, scenario, way, metric, mean, low, high (nan with one seed), seeds, published (nan for none).
     """
     rows = []
-    for (data, scenario, way, metric), values in table.groupby(["set", "scenario", "way", "metric"], sort=False)[
-        "value"
-    ]:
-        theirs = PUBLISHED.get((data, scenario), (float("nan"),) * 3)
-        published = dict(zip(("top1", "top3", "knn"), theirs, strict=True))[metric]
+    keys = ["set", "scenario", "way", "metric"]
+    for (data, scenario, way, metric), values in table.groupby(keys, sort=False)["value"]:
+        theirs = PUBLISHED.get((str(data), str(scenario)), (float("nan"),) * 3)
+        published = dict(zip(("top1", "top3", "knn"), theirs, strict=True))[str(metric)]
         rows.append((data, scenario, way, metric, *mean_interval(values.to_numpy()), len(values), published))
     heads = ["set", "scenario", "way", "metric", "mean", "low", "high", "seeds", "published"]
     return pd.DataFrame(rows, columns=heads)
@@ -151,4 +150,5 @@ def seconds_a_seed(items: Iterable[Item], names: Iterable[str]) -> dict[str, flo
     """Seconds that the scenarios in `names` took together, training and measuring, by set, mean over seeds."""
     chosen = [item for item in items if item.scenario.name in set(names)]
     table = pd.DataFrame([(i.scenario.data, i.scenario.seed, i.seconds) for i in chosen], columns=["set", "seed", "s"])
-    return table.groupby(["set", "seed"], sort=False)["s"].sum().groupby("set", sort=False).mean().to_dict()
+    means = table.groupby(["set", "seed"], sort=False)["s"].sum().groupby("set", sort=False).mean()
+    return {str(data): float(seconds) for data, seconds in means.items()}

@@ -36,7 +36,8 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
         What is wrong, one sentence each; remarks; the number of classes.
     """
     parameters = resolve_paths(asked, root)
-    found, remarks = [], []
+    found: list[str] = []
+    remarks: list[str] = []
     found += [
         f"notebooks/{stage.notebook} is missing: restore it, for example with git checkout"
         for stage in stages_of(asked)
