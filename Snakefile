@@ -16,7 +16,7 @@ from shlex import quote
 from snakemake.utils import min_version
 
 from thesis_lib.parameter_files import read_parameters
-from thesis_lib.workflow.stages import STAGES, Job, all_jobs, job_inputs, make_job
+from thesis_lib.workflow.stages import Job, all_jobs, job_inputs, make_job, stages_of
 
 min_version("9.10")
 
@@ -35,7 +35,7 @@ rule all:
         [job.stamp for job in all_jobs(parameters)],
 
 
-for stage in STAGES:
+for stage in stages_of(parameters):
     pattern = Job(stage, **{name: f"{{{name}}}" for name in stage.wildcards})  # its paths have Snakemake's wildcards
 
     rule:

@@ -1,6 +1,7 @@
 """Parameter files: one YAML file under `parameters/` is one experiment; overrides such as ``data.shots=4`` change it.
 
-An override changes the run's name, so that two settings never share a folder.
+A file that says `study: NAME` at its top is a companion study and has parameters of its own. An override changes the
+run's name, so that two settings never share a folder.
 """
 
 import hashlib
@@ -13,10 +14,14 @@ import yaml
 from pydantic import ValidationError
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Parameters, sentence
+from thesis_lib.pairwise.parameters import PairwiseTripletParameters
+from thesis_lib.parameters import Experiment, Parameters, Study, sentence
+
+STUDIES: dict[str, type[Study]] = {"pairwise_triplet": PairwiseTripletParameters}
+"""The companion studies' parameters by the value of `study`."""
 
 
-def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Parameters:
+def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Experiment:
     """Read and check a parameter file.
 
     Args:
@@ -25,7 +30,8 @@ def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Pa
             blanks between.
 
     Returns:
-        The parameters. With overrides, and none of them `name`, the name gains their digest.
+        The parameters, a `Parameters` or, where the file names a study, the study's own. With overrides, and none of
+        them `name`, the name gains their digest.
 
     Raises:
         ThesisError: The file is missing or no YAML, a name is unknown, a value has a wrong type or range.
@@ -50,10 +56,13 @@ def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Pa
         digest = hashlib.sha256("\n".join(sorted(items)).encode()).hexdigest()[:6]
         content["name"] = f"{content.get('name', path.stem)}_{slug}_{digest}"
     content.setdefault("name", path.stem)
+    model: type[Experiment] | None = STUDIES.get(str(content["study"])) if "study" in content else Parameters
+    if model is None:
+        raise ThesisError(f"{path}: study {content['study']} is unknown; the studies are: {', '.join(STUDIES)}")
     try:
-        return Parameters.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(sentence(problem) for problem in error.errors())
+        problems = "; ".join(sentence(problem, model) for problem in error.errors())
         raise ThesisError(f"{path}: {problems}") from None
 
 
@@ -72,6 +81,6 @@ def _apply(content: dict[str, Any], item: str) -> None:
         raise ThesisError(f"--set {item}: {value!r} is not a YAML value") from None
 
 
-def dump_parameters(parameters: Parameters) -> str:
+def dump_parameters(parameters: Experiment) -> str:
     """The parameters as YAML that `read_parameters` reads back."""
     return yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

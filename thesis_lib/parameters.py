@@ -362,21 +362,60 @@ class Variant(Section):
         return self
 
 
-class Parameters(Section):
-    """One experiment."""
+class Common(Section):
+    """What every parameter file says, of a main experiment or of a companion study."""
 
     name: Name
     """The run's folder: runs/<name>."""
     description: str = ""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    language: Literal["en", "de"] = "en"
+    """Language of the figures."""
+
+    @property
+    def arm_names(self) -> list[str]:
+        """All arms that are trained; a companion study has none."""
+        return []
+
+    def arms_of(self, seed: int) -> list[str]:
+        """The arms that run with a seed."""
+        return self.arm_names if seed in self.seeds else []
+
+    @model_validator(mode="after")
+    def _each_seed_once(self) -> "Common":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds names one value twice: {self.seeds}")
+        return self
+
+
+class DataRoot(Section):
+    """Where a companion study's data lie."""
+
+    root: str | None = None
+    """The folder; relative to the project where it is not absolute."""
+
+
+class Study(Common):
+    """A companion study: one notebook, which `study` names; its own model stands in the study's package."""
+
+    study: str
+    data: DataRoot = DataRoot()
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes on two cores, for `thesis check`."""
+        raise NotImplementedError
+
+
+class Parameters(Common):
+    """One experiment."""
+
     arms: Annotated[list[str], Field(min_length=1)] = ["real", "real_id", "real_id_nearood", "cross_entropy"]
     """What is compared with all seeds: arms, or names of `variants`."""
     explore: list[str] = []
     """Arms and variants that run with the first `explore_seeds` seeds only."""
     explore_seeds: Positive = 3
     variants: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Variant] = {}
-    language: Literal["en", "de"] = "en"
-    """Language of the figures."""
     data: DataParameters = DataParameters()
     model: ModelParameters = ModelParameters()
     inversion: InversionParameters = InversionParameters()
@@ -438,9 +477,8 @@ class Parameters(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Parameters":
-        for field, values in (("seeds", self.seeds), ("arms and explore", self.arm_names)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{field} names one value twice: {[str(v) for v in values]}")
+        if len(set(self.arm_names)) < len(self.arm_names):
+            raise ValueError(f"arms and explore names one value twice: {self.arm_names}")
         if taken := set(self.variants) & {*map(str, Arm), "concepts", "synthetic", "analysis"}:
             raise ValueError(f"variants: {sorted(taken)} are names of arms or of folders: choose others")
         if unknown := [name for name in self.arm_names if name not in {*Arm, *self.variants}]:
@@ -469,15 +507,19 @@ class Parameters(Section):
         return self
 
 
-def sentence(problem: Any) -> str:
-    """One of pydantic's problems in words."""
+Experiment = Parameters | Study
+"""What a parameter file holds."""
+
+
+def sentence(problem: Any, model: type[Common] = Parameters) -> str:
+    """One of pydantic's problems with a parameter file of `model` in words."""
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section: Any = Parameters
+        section: Any = model
         for part in problem["loc"][:-1]:
             fields = getattr(section, "model_fields", {})
             types = [fields[part].annotation, *get_args(fields[part].annotation)] if part in fields else [section]
-            section = next((t for t in types if hasattr(t, "model_fields")), Variant)
+            section = next((t for t in types if hasattr(t, "model_fields")), section)
         return f"unknown parameter {where}; known here: {', '.join(section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +93,28 @@ def load_checkpoint(
             state["state"].setdefault(int(index), {})[field] = value
     optimizer.load_state_dict(state)
     return int(metadata["step"])
+
+
+def made_once(
+    path: Path, made_of: Mapping[str, Any], make: Callable[[], tuple[Mapping[str, torch.Tensor], dict[str, Any]]]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An item of a work list: read it where it was made of the same, else make it and keep it.
+
+    So a list of items that was stopped anywhere continues at the first that is missing.
+
+    Args:
+        path: The item's safetensors file.
+        made_of: JSON-encodable; everything the item depends on.
+        make: Makes the item: its tensors and JSON-encodable metadata.
+
+    Returns:
+        Tensors and metadata, as `load_tensors` does; the metadata say under `made_of` what made it.
+    """
+    wanted = json.loads(json.dumps(made_of, default=str))
+    if path.exists():
+        tensors, metadata = load_tensors(path)
+        if metadata.get("made_of") == wanted:
+            return tensors, metadata
+    made, told = make()
+    save_tensors(path, made, **told, made_of=wanted)
+    return load_tensors(path)

@@ -48,7 +48,7 @@ def test_umap_is_deterministic_and_keeps_clusters(clusters) -> None:
 
 
 def test_too_few_pictures_name_the_parameter(clusters) -> None:
-    with pytest.raises(ThesisError, match=r"evaluation\.perplexity \(60\).*60"):
+    with pytest.raises(ThesisError, match=r"perplexity \(60\).*60"):
         tsne(clusters[0], 60, seed=0)
     with pytest.raises(ThesisError, match=r"evaluation\.neighbours \(60\)"):
         umap(clusters[0], 60, seed=0)

@@ -132,6 +132,28 @@ def test_the_audit_switches_each_erratum_on_alone(toy, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_study_of_pairs_and_triplets_on_the_bundled_parts(tmp_path):
+    sets = [
+        "data.sets=[parts]", "data.anchors=4", "data.test=120", "batch=40", "seeds=[0,1]", "pairwise.epochs=1",
+        "triplet.epochs=1", "probe.points=60", "probe.perplexities=[3,10]", "probe.perplexity_3d=10",
+        "beyond={supcon: {loss: supcon, epochs: 1}}", "beyond_sets=[parts]",
+    ]  # fmt: skip
+    given = [part for item in sets for part in ("--set", item)]
+    done = thesis(tmp_path, "run", "parameters/pairwise_triplet.yaml", *given, "--name", "toy", "--cores", "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = tmp_path / "toy"
+    assert len(json.loads((run / "metrics.json").read_text())) == 2 * 7 * 6
+    assert len(list(run.glob("seed*/parts/*.safetensors"))) == 14
+    figures = sorted((run / "figures").glob("*.png"))
+    assert [path.stem for path in figures] == [
+        *("clouds_parts", "confusion_parts", "pca_parts", "perplexities_parts"),
+        *("scenarios", "triplets_parts", "tsne_parts"),
+    ]
+    assert {path.stem for path in (run / "tables").glob("*.tex")} == {"beyond", "scenarios"}
+    assert (run / "report.html").read_text().count("<img") == 7
+
+
+@pytest.mark.slow
 def test_a_stage_without_its_input_says_what_to_run(toy, tmp_path):
     file, _ = toy
     done = subprocess.run(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from thesis_lib.datasets.labelled import cache_folder
 from thesis_lib.errors import ThesisError
 from thesis_lib.storage import atomic
 
@@ -45,7 +46,7 @@ def unpack(file: Path) -> Path:
     Raises:
         ThesisError: The parquet file is missing or damaged, or the cache cannot be written.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thesis-lib"
+    cache = cache_folder()
     try:
         with pq.ParquetFile(file) as parquet:
             folder = cache / f"{file.stem}-{parquet.schema_arrow.metadata[b'digest'].decode()[:16]}"

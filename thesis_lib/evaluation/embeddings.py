@@ -1,4 +1,4 @@
-"""Two-dimensional maps of a representation: the same on every run with one seed, and alike where arms are alike.
+"""Maps of a representation: the same on every run with one seed, and alike where arms are alike.
 
 t-SNE and UMAP leave rotation, reflection and the places of groups to chance, so that maps of two arms differ even where
 the arms don't. Here the first arm is the reference: every other arm's map starts from the reference's layout (Kobak and
@@ -29,17 +29,22 @@ METHODS = ("tsne", "umap")
 _UMAP_LOCK = threading.Lock()  # numba's own threads end the process when two threads enter them at once
 
 
-def tsne(features: Tensor | np.ndarray, perplexity: float, seed: int, start: np.ndarray | None = None) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) of L2-normalised features.
+def tsne(
+    features: Tensor | np.ndarray, perplexity: float, seed: int, start: np.ndarray | None = None, dimensions: int = 2,
+    normalised: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """t-SNE (van der Maaten and Hinton 2008) of features.
 
     Args:
         features: (n, d) raw features.
         perplexity: Effective number of neighbours, below n.
         seed: The experiment's seed.
-        start: (n, 2) layout to start from, of any scale; by default the features' principal components.
+        start: (n, dimensions) layout to start from, of any scale; by default the features' principal components.
+        dimensions: Of the map, 2 or 3.
+        normalised: Whether features are L2-normalised first.
 
     Returns:
-        (n, 2) coordinates without unit.
+        (n, dimensions) coordinates without unit.
 
     Raises:
         ThesisError: The perplexity is too large for n points.
@@ -47,11 +52,11 @@ def tsne(features: Tensor | np.ndarray, perplexity: float, seed: int, start: np.
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    points = _normalised(features)
+    points = _normalised(features) if normalised else np.asarray(features, dtype=np.float32)
     if perplexity >= len(points):
         raise ThesisError(
-            f"evaluation.perplexity ({perplexity:g}) must be below the number of pictures, and there are "
-            f"{len(points)}: lower it"
+            f"t-SNE's perplexity ({perplexity:g}) must be below the number of pictures, and there are "
+            f"{len(points)}: lower it in the parameter file"
         )
     init: str | np.ndarray = "pca"
     if start is not None:  # as small as scikit-learn makes principal components, else early steps can't move groups
@@ -59,7 +64,15 @@ def tsne(features: Tensor | np.ndarray, perplexity: float, seed: int, start: np.
         init = (1e-4 * centred / centred[:, 0].std()).astype(np.float32)
     state = derive_seed(seed, "tsne") % 2**32
     with threadpool_limits(1):  # sums over threads come in any order, and t-SNE magnifies the last digit
-        return TSNE(perplexity=perplexity, init=init, random_state=state, n_jobs=1).fit_transform(points)
+        made = TSNE(dimensions, perplexity=perplexity, init=init, random_state=state, n_jobs=1).fit_transform(points)
+    return np.asarray(made)
+
+
+def pca(features: Tensor | np.ndarray, dimensions: int = 2) -> np.ndarray:
+    """The first principal components of (n, d) raw features: (n, dimensions), in the features' unit."""
+    from sklearn.decomposition import PCA
+
+    return np.asarray(PCA(dimensions, svd_solver="full").fit_transform(np.asarray(features, dtype=np.float64)))
 
 
 def umap(features: Tensor | np.ndarray, neighbours: int, seed: int, start: np.ndarray | None = None) -> np.ndarray:

@@ -133,6 +133,29 @@ FIGURES = (
     Caption("figures/shots", "07", (
         "Runs with other numbers of shots, on the arms and seeds that all have.",
         "Läufe mit anderen Zahlen von Aufnahmen, auf den gemeinsamen Versuchsarmen und Startwerten.")),
+    Caption("figures/triplets_{set}", "08", (
+        "{set}: three triplets of each augmentation, anchor, positive and negative.",
+        "{set}: drei Tripel je Augmentierung, Anker, Positiv und Negativ.")),
+    Caption("figures/scenarios", "08", (
+        "Accuracy of the scenarios: crosses published, dots the same way here (mean and 95 % interval over seeds), "
+        "squares with frozen statistics and standardised features.",
+        "Genauigkeit der Szenarien: Kreuze veröffentlicht, Punkte hier auf dieselbe Weise (Mittel und 95-%-Intervall "
+        "über Startwerte), Quadrate mit festen Statistiken und standardisierten Merkmalen.")),
+    Caption("figures/tsne_{set}", "08", (
+        "{set}: t-SNE of the scenarios' features, first seed.",
+        "{set}: t-SNE der Merkmale der Szenarien, erster Startwert.")),
+    Caption("figures/perplexities_{set}", "08", (
+        "{set}: t-SNE of the source's best scenario at several perplexities, first seed.",
+        "{set}: t-SNE des besten Szenarios der Quelle bei mehreren Perplexitäten, erster Startwert.")),
+    Caption("figures/clouds_{set}", "08", (
+        "{set}: the source's best scenario in three dimensions, first seed.",
+        "{set}: das beste Szenario der Quelle in drei Dimensionen, erster Startwert.")),
+    Caption("figures/pca_{set}", "08", (
+        "{set}: the first two principal components of the scenarios' features, first seed.",
+        "{set}: die ersten zwei Hauptkomponenten der Merkmale der Szenarien, erster Startwert.")),
+    Caption("figures/confusion_{set}", "08", (
+        "{set}: confusion matrix of the source's best scenario, all seeds together.",
+        "{set}: Konfusionsmatrix des besten Szenarios der Quelle, alle Startwerte zusammen.")),
     Caption("audit/pictures", "11", (
         "Synthetic pictures as they are made, and with errata 6 and 7.",
         "Synthetische Bilder, wie sie erzeugt werden, und mit den Fehlern 6 und 7.")),
@@ -171,6 +194,17 @@ TABLES = (
         "their number.",
         "Gepaarte Differenzen in Punkten und halbes 95-%-t-Intervall, auf den Startwerten beider Versuchsarme; nicht "
         "für ihre Zahl korrigiert.")),
+    Caption("tables/scenarios", "08", (
+        "The source's scenarios, in percent: published (one run each) and here, mean over seeds and half the 95 % t "
+        "interval. Frozen: fixed statistics of batch normalisation and standardised features.",
+        "Die Szenarien der Quelle, in Prozent: veröffentlicht (je ein Lauf) und hier, Mittel über Startwerte und "
+        "halbes 95-%-t-Intervall. Fest: feste Statistiken der Batch-Normalisierung und standardisierte Merkmale.")),
+    Caption("tables/beyond", "08", (
+        "Every method at the same number of steps on the same network, in percent, mean over seeds and half the 95 % t "
+        "interval, the best first. Frozen: fixed statistics of batch normalisation and standardised features.",
+        "Jedes Verfahren mit gleich vielen Schritten auf demselben Netz, in Prozent, Mittel über Startwerte und halbes "
+        "95-%-t-Intervall, das beste zuerst. Fest: feste Statistiken der Batch-Normalisierung und standardisierte "
+        "Merkmale.")),
     Caption("audit/audit", "11", (
         "Accuracies by erratum: mean over seeds, with the lowest and the highest; = where the erratum does not "
         "concern the arm.",

@@ -1,8 +1,9 @@
-"""Two-dimensional maps of the representation, coloured by class, by kind or by confidence."""
+"""Maps of the representation in two or three dimensions, coloured by class, by kind or by confidence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.embeddings import METHODS, coordinates
-from thesis_lib.figures.style import COLOURS, MARKERS, TEXT_HEIGHT, TEXT_WIDTH, LanguageFormatter, styled
+from thesis_lib.figures.style import COLOURS, MARKERS, TEXT_HEIGHT, TEXT_WIDTH, LanguageFormatter, panels, styled
 from thesis_lib.figures.words import word, wrapped
 
 COLOURINGS = ("class", "kind", "confidence")
@@ -122,9 +123,7 @@ def _layers(rows: pd.DataFrame, colouring: str, language: str) -> list[tuple[str
     inside = groups == "id"
     if colouring == "class":
         for index, name in enumerate(sorted(set(names[inside]))):
-            marker = MARKERS[index // len(CLASS_COLOURS) % len(MARKERS)]
-            look = solid | {"c": CLASS_COLOURS[index % len(CLASS_COLOURS)], "marker": marker}
-            layers.append((name.replace("_", " "), inside & (names == name), look))
+            layers.append((name.replace("_", " "), inside & (names == name), {"s": 9} | class_look(index)))
     elif colouring == "kind":
         layers.append((word("id", language), inside, solid | {"c": KIND_COLOURS["id"], "marker": "o"}))
     else:
@@ -132,3 +131,70 @@ def _layers(rows: pd.DataFrame, colouring: str, language: str) -> list[tuple[str
         for key, chosen, marker in (("right", inside & right, "o"), ("wrong", inside & ~right, "^")):
             layers.append((word(key, language), chosen, solid | {"marker": marker}))
     return [layer for layer in layers if layer[1].any()]
+
+
+def class_look(index: int) -> dict[str, Any]:
+    """Colour and shape of the class number `index` in a map."""
+    return {
+        "c": CLASS_COLOURS[index % len(CLASS_COLOURS)],
+        "marker": MARKERS[index // len(CLASS_COLOURS) % len(MARKERS)],
+        "linewidths": 0.2,
+        "edgecolors": "white",
+    }
+
+
+@styled
+def class_maps(
+    maps: Mapping[str, np.ndarray], class_names: Sequence[str], language: str = "en", beside: int = 3
+) -> Figure:
+    """Any maps of the same pictures, such as those of several scenarios: a colour and a shape a class.
+
+    Args:
+        maps: A word or title -> (n, 2) coordinates.
+        class_names: n names.
+        language: `en` or `de`.
+        beside: Maps in a row.
+
+    Returns:
+        The figure, at most a page high.
+    """
+    names = np.asarray(class_names)
+    classes = sorted(set(names))
+    legend, down = 0.15 * -(-len(classes) // LEGEND_COLUMNS), -(-len(maps) // beside)
+    figure, axes = panels(len(maps), beside, min(6.0 / beside, (TEXT_HEIGHT - legend) / down) + legend / down)
+    for ax, (title, points) in zip(axes, maps.items(), strict=True):
+        for index, name in enumerate(classes):
+            look = {"s": 6, "label": name.replace("_", " "), **class_look(index)}
+            ax.scatter(*points[names == name].T, **look)
+        ax.set(title=word(title, language), xticks=[], yticks=[])
+        for spine in ax.spines.values():
+            spine.set(visible=True, color="0.7")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=6.5,
+                  columnspacing=1, handletextpad=0.2, markerscale=1.5)  # fmt: skip
+    return figure
+
+
+@styled
+def class_clouds(maps: Mapping[str, np.ndarray], class_names: Sequence[str], language: str = "en") -> Figure:
+    """`class_maps` in three dimensions, two beside each other.
+
+    Args:
+        maps: A word or title -> (n, 3) coordinates.
+        class_names: n names.
+        language: `en` or `de`.
+
+    Returns:
+        The figure.
+    """
+    names = np.asarray(class_names)
+    with mpl.rc_context({"grid.color": "0.88", "grid.linewidth": 0.4}):  # axes in three dimensions read it when made
+        figure, axes = panels(len(maps), 2, 2.9, subplot_kw={"projection": "3d"})
+    for ax, (title, points) in zip(axes, maps.items(), strict=True):
+        for index, name in enumerate(sorted(set(names))):
+            look = {"s": 6, "depthshade": False, "label": name.replace("_", " "), **class_look(index)}
+            ax.scatter(*points[names == name].T, **look)
+        ax.set(title=word(title, language), xticklabels=[], yticklabels=[], zticklabels=[])
+        ax.set_box_aspect((1, 1, 0.9), zoom=1.15)  # type: ignore[arg-type, call-arg]
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=6.5,
+                  columnspacing=1, handletextpad=0.2, markerscale=1.5)  # fmt: skip
+    return figure

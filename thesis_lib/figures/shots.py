@@ -9,7 +9,7 @@ import pandas as pd
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.tables import tidy_metrics
 from thesis_lib.parameter_files import read_parameters
-from thesis_lib.parameters import Parameters
+from thesis_lib.parameters import Parameters, Study
 from thesis_lib.storage import read_json
 
 _FREE = {"name", "description", "seeds", "arms", "explore", "explore_seeds", "variants", "language"}
@@ -34,6 +34,8 @@ def by_shots(run: Path, parameters: Parameters, table: pd.DataFrame, metrics: Se
         try:
             other = read_parameters(file.with_name("parameters.yaml"))
         except ThesisError:  # of an older version
+            continue
+        if isinstance(other, Study):
             continue
         shots = other.data.shots
         if shots == parameters.data.shots or _rest(other) != _rest(parameters):

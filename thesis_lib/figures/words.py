@@ -40,6 +40,47 @@ WORDS: dict[str, tuple[str, str]] = {
     "id_confidence": ("ID, confident half", "ID, sichere Hälfte"),
     "id_generative": ("ID, generative filter", "ID, generativer Filter"),
     "exploratory": ("exploratory", "explorativ"),
+    # the study of pairs and triplets: sets, scenarios, methods beyond
+    "mnist": ("MNIST", "MNIST"),
+    "cifar10": ("CIFAR-10", "CIFAR-10"),
+    "parts": ("bundled parts", "beiliegende Teile"),
+    "pairwise_none": ("pairs, none", "Paare, ohne"),
+    "pairwise_fer": ("pairs, FER", "Paare, FER"),
+    "pairwise_simclr": ("pairs, SimCLR", "Paare, SimCLR"),
+    "triplet_none": ("triplets, none", "Tripel, ohne"),
+    "triplet_fer": ("triplets, FER", "Tripel, FER"),
+    "triplet_simclr": ("triplets, SimCLR", "Tripel, SimCLR"),
+    "untrained": ("untrained", "untrainiert"),
+    "triplet_fresh": ("triplets, fresh views", "Tripel, neue Ansichten"),
+    "triplet_anchor": ("triplets, anchor augmented", "Tripel, Anker augmentiert"),
+    "triplet_same_class": ("triplets, positive of the class", "Tripel, Positiv der Klasse"),
+    "triplet_unlabelled": ("triplets, any negative", "Tripel, beliebiges Negativ"),
+    "triplet_semi_hard": ("triplets, semi-hard mining", "Tripel, halbschwer gewählt"),
+    "triplet_hard": ("triplets, hard mining", "Tripel, schwer gewählt"),
+    "margin_loss": ("pairs, margin loss", "Paare, Margin-Verlust"),
+    "nt_xent": ("NT-Xent, unlabelled", "NT-Xent, ohne Labels"),
+    "nt_xent_debiased": ("NT-Xent, debiased", "NT-Xent, entzerrt"),
+    "nt_xent_labelled": ("NT-Xent, labelled negatives", "NT-Xent, Negative mit Labels"),
+    "supcon": ("SupCon", "SupCon"),
+    "supcon_linear": ("SupCon, no sigmoid", "SupCon, ohne Sigmoid"),
+    "anchor": ("anchor", "Anker"),
+    "positive": ("positive", "Positiv"),
+    "negative": ("negative", "Negativ"),
+    "set": ("data", "Daten"),
+    "scenario": ("scenario", "Szenario"),
+    "published": ("published", "veröffentlicht"),
+    "ours": ("here", "hier"),
+    "frozen": ("frozen", "fest"),
+    "top3": ("top-3", "Top-3"),
+    "labels_used": ("labels", "Labels"),
+    "steps": ("steps", "Schritte"),
+    "views_a_step": ("views a step", "Ansichten je Schritt"),
+    "learning_rate": ("learning rate", "Lernrate"),
+    "yes": ("yes", "ja"),
+    "no": ("no", "nein"),
+    "pca": ("PCA", "PCA"),
+    "perplexity": ("perplexity", "Perplexität"),
+    "accuracy_in_percent": ("accuracy in %", "Genauigkeit in %"),
     # splits, sets, kinds
     "train": ("training", "Training"),
     "valid": ("validation", "Validierung"),
@@ -115,7 +156,6 @@ WORDS: dict[str, tuple[str, str]] = {
     # texture or shape
     "picture": ("picture", "Bild"),
     "chance": ("chance", "Zufall"),
-    "untrained": ("untrained network", "untrainiertes Netz"),
     "patches": ("patches, changing places", "Kacheln mit vertauschten Plätzen"),
     "flattened": ("object filled with one colour", "Objekt einfarbig gefüllt"),
     "intact": ("intact", "unverändert"),
@@ -169,12 +209,16 @@ WORDS: dict[str, tuple[str, str]] = {
 def word(key: str, language: str = "en") -> str:
     """The word for `key`; a key that is no word is a name, of a class or part, and is shown with its own letters.
 
-    Variants of the dose by hardness surface are named by a pattern: ``t521_dose1`` is "t = 521, dose 1".
+    Variants of the dose by hardness surface are named by a pattern: ``t521_dose1`` is "t = 521, dose 1". A setting
+    with its value is ``perplexity=20``.
     """
     if key in WORDS:
         return WORDS[key][language == "de"]
     if cell := re.fullmatch(r"t(\d+)_dose(\d+)", key):
         return f"t = {cell[1]}, {'Dosis' if language == 'de' else 'dose'} {cell[2]}"
+    name, equals, value = key.partition("=")
+    if equals and name in WORDS:
+        return f"{word(name, language)} {value}"
     return key.replace("_", " ")
 
 

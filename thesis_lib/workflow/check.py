@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
-from thesis_lib.parameters import HARDNESS_ENCODER, Parameters
+from thesis_lib.parameters import HARDNESS_ENCODER, Experiment, Parameters, Study
 from thesis_lib.workflow.project import has_gpu, resolve_paths, seeds_beside
-from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp
+from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp, stages_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ SECONDS = dict(data=0.067, inversion=0.029, inspection=0.024, generation=0.024, 
 """Seconds a unit of `work` takes with the bundled base model on 2 cores, as long as no earlier run tells."""
 
 
-def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
+def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
     """Look at everything a parameter file names.
 
     Args:
@@ -36,12 +36,15 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
         What is wrong, one sentence each; remarks; the number of classes.
     """
     parameters = resolve_paths(asked, root)
-    found, remarks = [], []
+    found: list[str] = []
+    remarks: list[str] = []
     found += [
         f"notebooks/{stage.notebook} is missing: restore it, for example with git checkout"
-        for stage in STAGES
+        for stage in stages_of(asked)
         if not (root / "notebooks" / stage.notebook).is_file()
     ]
+    if isinstance(parameters, Study):
+        return found + _study_problems(parameters), remarks, 0
     found += _base_problems(parameters)
     base = PACKAGE / "diffusion" / "miniature_parts" if parameters.model.base == "bundled" else parameters.model.base
     own = parameters.hardness.encoder
@@ -84,7 +87,7 @@ def problems(asked: Parameters, root: Path) -> tuple[list[str], list[str], int]:
     return found, remarks, classes
 
 
-def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int = 2) -> list[str]:
+def estimate(asked: Experiment, root: Path, run: Path, classes: int, cores: int = 2) -> list[str]:
     """What would run and about how long it takes, as lines to print.
 
     Args:
@@ -97,6 +100,8 @@ def estimate(asked: Parameters, root: Path, run: Path, classes: int, cores: int 
     todo = plan(asked, root, run)
     if not todo:
         return [f"nothing to do: {run.name} is complete"]
+    if isinstance(asked, Study):
+        return [f"1 job would run: about {_minutes(asked.seconds)} on 2 cores, less what it has finished before"]
     lines, total = [], 0.0
     for stage in STAGES:
         jobs = [job for job in todo if job.stage == stage]
@@ -161,11 +166,21 @@ def _measured_rate(stage: str, asked: Parameters, runs: Path, classes: int) -> f
             past = read_parameters(file)
         except ThesisError:  # of an older version
             continue
+        if isinstance(past, Study):
+            continue
         if (past.model.base, past.encoder.architecture) == (asked.model.base, asked.encoder.architecture):
             units = work(stage, past, past.data.num_classes or classes)
             stamps = [read_stamp(file.parent / job.stamp) for job in all_jobs(past) if job.stage.name == stage]
             rates += [stamp["seconds"] / units for stamp in stamps if stamp and units]
     return statistics.median(rates) if rates else None
+
+
+def _study_problems(parameters: Study) -> list[str]:
+    """Sentences about the data of a companion study; data that would be downloaded are not."""
+    from thesis_lib.pairwise.parameters import PairwiseTripletParameters
+    from thesis_lib.pairwise.pictures import missing
+
+    return missing(parameters.data) if isinstance(parameters, PairwiseTripletParameters) else []
 
 
 def _base_problems(parameters: Parameters) -> Iterator[str]:

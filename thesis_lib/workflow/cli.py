@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TimeElapse
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.words import LANGUAGES
 from thesis_lib.parameter_files import dump_parameters, read_parameters
-from thesis_lib.parameters import Parameters
+from thesis_lib.parameters import Experiment, Parameters
 from thesis_lib.storage import write_text
 from thesis_lib.workflow.execute import JOURNAL
 from thesis_lib.workflow.lock import TOKEN, running
@@ -103,8 +103,8 @@ def figures(
     if (language := language or asked.language) not in LANGUAGES:
         raise ThesisError(f"--language {language}: choose one of {', '.join(LANGUAGES)}")
     target = out or folder / "print" / language
-    arms, seed = arm or list(asked.arms), asked.seeds[0] if seed is None else seed
-    written = export(folder, target, language, asked.language, arms, seed)
+    arms = arm or (list(asked.arms) if isinstance(asked, Parameters) else [])
+    written = export(folder, target, language, asked.language, arms, asked.seeds[0] if seed is None else seed)
     for file in written:
         print(shown(file, root))
     print(f"{len(written)} files; pdflatex figures.tex in {shown(target, root)} prints them all")
@@ -123,7 +123,7 @@ def app() -> None:
         sys.exit(2)
 
 
-def _read(path: Path, sets: list[str] | None, name: str | None = None) -> Parameters:
+def _read(path: Path, sets: list[str] | None, name: str | None = None) -> Experiment:
     """The parameters of a file, which is relative to the working directory or to the project."""
     if not path.exists() and (project_root() / path).exists():
         path = project_root() / path

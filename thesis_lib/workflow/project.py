@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Parameters
+from thesis_lib.parameters import Experiment, Study
 
 
 def project_root() -> Path:
@@ -30,7 +30,7 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/gpus").exists()
 
 
-def seeds_beside(parameters: Parameters) -> int:
+def seeds_beside(parameters: Experiment) -> int:
     """How many seeds' jobs run beside each other on this machine: one where a GPU takes one notebook at a time."""
     return 1 if has_gpu() else len(parameters.seeds)
 
@@ -40,7 +40,7 @@ def shown(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def resolve_paths(parameters: Parameters, root: Path) -> Parameters:
+def resolve_paths(parameters: Experiment, root: Path) -> Experiment:
     """The same parameters with relative paths made absolute; in a parameter file they are relative to the project.
 
     A `model.base` that is no folder there is a hub id (or `bundled`) and stays as it is.
@@ -49,6 +49,9 @@ def resolve_paths(parameters: Parameters, root: Path) -> Parameters:
     def absolute(path: str | None) -> str | None:
         return None if path is None else os.path.abspath(root / Path(path).expanduser())
 
+    if isinstance(parameters, Study):
+        own = parameters.data.model_copy(update={"root": absolute(parameters.data.root)})
+        return parameters.model_copy(update={"data": own})
     data, model, encoder = parameters.data, parameters.model, parameters.encoder
     folder = data.folder.model_copy(update={"ood_far": absolute(data.folder.ood_far)})
     data = data.model_copy(update={"root": absolute(data.root), "folder": folder})

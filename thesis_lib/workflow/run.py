@@ -13,7 +13,7 @@ from typing import Any
 
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import dump_parameters, read_parameters
-from thesis_lib.parameters import Parameters
+from thesis_lib.parameters import Experiment
 from thesis_lib.storage import write_json, write_text
 from thesis_lib.workflow import stages
 from thesis_lib.workflow.project import project_root, resolve_paths, runs_folder, shown
@@ -26,7 +26,7 @@ PACKAGES = "thesis-lib torch torchvision diffusers transformers numpy pandas sci
 class Run:
     """One experiment's run; see `open_run`. All paths are absolute."""
 
-    parameters: Parameters
+    parameters: Experiment
     """Merged and checked; relative paths in them made absolute."""
     folder: Path
     """runs/<name>."""
@@ -34,7 +34,7 @@ class Run:
     """The project."""
     experiment: str
     """The parameter file, relative to the project."""
-    asked: Parameters
+    asked: Experiment
     """The parameters as in the file."""
     notebooks: dict[str, str]
     """Digests of the stages' notebooks when the run was opened: what runs, even if a file is saved meanwhile."""
@@ -152,7 +152,8 @@ def open_run(experiment: str, overrides: str = "") -> Run:
     kept = folder / "parameters.yaml"
     if not kept.exists() or kept.read_text(encoding="utf-8") != text:
         write_text(kept, text)
-    notebooks = {stage.name: stages.cells_digest(root / "notebooks" / stage.notebook) for stage in stages.STAGES}
+    graph = stages.stages_of(asked)
+    notebooks = {stage.name: stages.cells_digest(root / "notebooks" / stage.notebook) for stage in graph}
     return Run(resolve_paths(asked, root), folder, root, experiment, asked, notebooks)
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import HARDNESS_ENCODER, Parameters
+from thesis_lib.parameter_files import STUDIES
+from thesis_lib.parameters import HARDNESS_ENCODER, Experiment, Parameters, Study
 from thesis_lib.workflow.project import resolve_paths
 
 STAMP = "stage.json"
@@ -82,6 +83,20 @@ STAGES = (
         keeps=("report.html", "metrics.json", "figures/**/*", "tables/**/*"),
     ),
 )  # fmt: skip
+"""The graph of the main experiments."""
+STUDY_STAGES = {
+    study: Stage(
+        study, notebook, ".", "study", " ".join(STUDIES[study].model_fields),
+        keeps=("report.html", "metrics.json", "figures/**/*", "tables/**/*"), gpu=True, minutes=720,
+    )
+    for study, notebook in (("pairwise_triplet", "08_pairwise_triplet_study.ipynb"),)
+}  # fmt: skip
+"""The graph of a companion study is one stage, of its name; what it finished is kept item by item inside."""
+
+
+def stages_of(parameters: Experiment) -> tuple[Stage, ...]:
+    """The graph of an experiment."""
+    return (STUDY_STAGES[parameters.study],) if isinstance(parameters, Study) else STAGES
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,7 @@ class Job:
         """The executed notebook."""
         return f"notebooks/{self.label.replace(' ', '_')}.ipynb"
 
-    def arguments(self, experiment: str, parameters: Parameters) -> dict[str, Any]:
+    def arguments(self, experiment: str, parameters: Experiment) -> dict[str, Any]:
         """What papermill gives to the notebook's parameters cell."""
         given: dict[str, Any] = {"experiment": experiment, "overrides": "", "seed": self.seed, "arm": self.arm}
         if self.stage.name == "inspection":  # looks at one seed's concepts: the first's
@@ -126,24 +141,30 @@ def make_job(name: str, seed: int | str | None = None, arm: str | None = None) -
     Raises:
         ThesisError: There is no such stage, or a seed or arm it needs is not given.
     """
-    stage = next((stage for stage in STAGES if stage.name == name), None)
-    if stage is None:
-        raise ThesisError(f"{name} is not a stage; the stages are: {', '.join(stage.name for stage in STAGES)}")
+    stage = _named(name, (*STAGES, *STUDY_STAGES.values()))
     if missing := [at for at in stage.wildcards if {"seed": seed, "arm": arm}[at] is None]:
         raise ThesisError(f"the stage {name} runs per {' and '.join(stage.wildcards)}: say which {missing[0]}")
     has = stage.wildcards
     return Job(stage, int(str(seed)) if "seed" in has else None, str(arm) if "arm" in has else None)
 
 
-def all_jobs(parameters: Parameters, until: str | None = None) -> list[Job]:
+def _named(name: str, stages: Sequence[Stage]) -> Stage:
+    stage = next((stage for stage in stages if stage.name == name), None)
+    if stage is None:
+        raise ThesisError(f"{name} is not a stage; the stages are: {', '.join(stage.name for stage in stages)}")
+    return stage
+
+
+def all_jobs(parameters: Experiment, until: str | None = None) -> list[Job]:
     """The experiment's jobs in an order in which they can run; with `until`, that stage's and what they need."""
     jobs: list[Job] = []
-    for stage in STAGES:
+    stages = stages_of(parameters)
+    for stage in stages:
         seeds = parameters.seeds if "seed" in stage.wildcards else [None]
         for seed in seeds:
             arms = parameters.arms_of(seed) if seed is not None and "arm" in stage.wildcards else [None]
             jobs += [make_job(stage.name, seed, arm) for arm in arms]
-    last = make_job(until or STAGES[-1].name, 0, "").stage
+    last = _named(until or stages[-1].name, stages)
     wanted = {job for job in jobs if job.stage == last}
     for job in reversed(jobs):
         if job in wanted:
@@ -151,8 +172,10 @@ def all_jobs(parameters: Parameters, until: str | None = None) -> list[Job]:
     return [job for job in jobs if job in wanted]
 
 
-def job_inputs(job: Job, parameters: Parameters) -> list[Job]:
+def job_inputs(job: Job, parameters: Experiment) -> list[Job]:
     """The jobs whose outputs a job reads."""
+    if isinstance(parameters, Study):
+        return []
     match job.stage.name:
         case "inversion":
             return [make_job("data")]
@@ -171,7 +194,7 @@ def job_inputs(job: Job, parameters: Parameters) -> list[Job]:
     return []
 
 
-def plan(parameters: Parameters, root: Path, run: Path, until: str | None = None) -> dict[Job, str]:
+def plan(parameters: Experiment, root: Path, run: Path, until: str | None = None) -> dict[Job, str]:
     """The jobs that have to run, each with the reason in words; empty when everything is done.
 
     Args:
@@ -191,7 +214,7 @@ def plan(parameters: Parameters, root: Path, run: Path, until: str | None = None
     return todo
 
 
-def why(job: Job, parameters: Parameters, root: Path, run: Path) -> str:
+def why(job: Job, parameters: Experiment, root: Path, run: Path) -> str:
     """Why a job is not up to date with its inputs as they are; empty when it is."""
     stamp = read_stamp(run / job.stamp)
     if not stamp:
@@ -214,13 +237,16 @@ def why(job: Job, parameters: Parameters, root: Path, run: Path) -> str:
     return f"missing: {_some(gone)}" if gone else ""
 
 
-def made_of(job: Job, parameters: Parameters, root: Path, run: Path) -> dict[str, Any]:
+def made_of(job: Job, parameters: Experiment, root: Path, run: Path) -> dict[str, Any]:
     """What the job's outputs would be made of now, JSON-encodable; arguments as for `plan`."""
-    arm, own = parameters.of_arm(job.arm) if job.arm else (None, parameters)
-    values, names = own.model_dump(mode="json"), job.stage.reads.split()
-    special: dict[str, Any] = {"arm": str(arm)} if arm else {}
-    if job.stage.name == "analysis" and job.seed is not None:
-        special["drawn"] = parameters.drawn_with(job.seed)
+    values, names = parameters.model_dump(mode="json"), job.stage.reads.split()
+    special: dict[str, Any] = {}
+    if isinstance(parameters, Parameters):
+        if job.arm:
+            arm, own = parameters.of_arm(job.arm)
+            values, special = own.model_dump(mode="json"), {"arm": str(arm)}
+        if job.stage.name == "analysis" and job.seed is not None:
+            special["drawn"] = parameters.drawn_with(job.seed)
     read = {name: functools.reduce(lambda at, key: at[key], name.split("."), values) for name in names}
     return {
         "notebook": cells_digest(root / "notebooks" / job.stage.notebook),
@@ -275,9 +301,11 @@ def _differences(was: Any, now: Any, prefix: str = "") -> list[str]:
     return [] if was == now else [prefix.removeprefix(".") or "parameters"]
 
 
-def _outside(stage: str, parameters: Parameters, root: Path) -> str:
+def _outside(stage: str, parameters: Experiment, root: Path) -> str:
     """A fingerprint of the files a stage reads that no other stage writes; bundled ones are part of the package."""
     at, package = resolve_paths(parameters, root), Path(__file__).parents[1]
+    if isinstance(at, Study):
+        return digest(_prints(at.data.root))
     if stage in ("data", "inversion", "generation"):
         prints = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
         model = [line for line in prints if HARDNESS_ENCODER not in line]

@@ -1,0 +1,89 @@
+"""Figures and tables of the study of pairs and triplets, on made-up measurements."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from thesis_lib.figures.embeddings import class_clouds
+from thesis_lib.figures.pairwise import (
+    beyond_table,
+    gaps,
+    scenario_comparison,
+    scenario_table,
+    triplet_sheet,
+    uses_labels,
+)
+from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, save_figure
+from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters
+from thesis_lib.pairwise.study import summarised
+
+PARAMETERS = PairwiseTripletParameters(
+    study="pairwise_triplet", name="x", augmentations=["fer"], beyond={"supcon": Method(loss="supcon")}
+)
+SCENARIOS = list(PARAMETERS.source_methods())
+
+
+@pytest.fixture
+def summary() -> pd.DataFrame:
+    means = {("mnist", "pairwise_fer"): 0.78, ("mnist", "triplet_fer"): 0.85, ("cifar10", "triplet_fer"): 0.33,
+             ("cifar10", "supcon"): 0.5}  # fmt: skip
+    rows = [
+        (data, scenario, seed, way, metric, mean + 0.01 * (seed - 1) + shift)
+        for (data, scenario), mean in means.items()
+        for way, shift in (("published", 0.0), ("frozen", 0.04))
+        for metric in ("top1", "top3", "knn")
+        for seed in range(3)
+    ]
+    return summarised(pd.DataFrame(rows, columns=["set", "scenario", "seed", "way", "metric", "value"]))
+
+
+def test_the_table_has_published_values_beside_ours(summary: pd.DataFrame) -> None:
+    table = scenario_table(summary, SCENARIOS)
+    assert table["data"].tolist() == ["MNIST", "MNIST", "CIFAR-10"]
+    assert table.iloc[0].tolist()[1:5] == ["pairs, FER", "78", "78.0 ± 2.5", "94"]
+    assert table.iloc[0, -1] == "82.0 ± 2.5"
+    assert scenario_table(summary, SCENARIOS, "de").iloc[0, 3] == "78,0 ± 2,5"
+
+
+def test_the_better_choice_stands_first_and_only_where_there_is_more(summary: pd.DataFrame) -> None:
+    table = beyond_table(summary, PARAMETERS)
+    assert table["data"].unique().tolist() == ["CIFAR-10"]
+    assert table["scenario"].tolist() == ["SupCon", "triplets, FER"]
+    assert table.iloc[0].tolist()[2:6] == ["yes", "490", "2048", "0.15"]
+    assert len(beyond_table(summary[summary["scenario"] != "supcon"], PARAMETERS)) == 0
+
+
+def test_gaps_name_what_lies_outside_the_interval(summary: pd.DataFrame) -> None:
+    first, *others = gaps(summary)
+    assert first.startswith("1 of 3 published accuracies")
+    assert others == ["MNIST, triplets, FER: published 92, here 85.0 [82.5, 87.5]."]
+    one_seed = summary.assign(low=np.nan, high=np.nan)
+    assert "one seed, which gives no interval" in gaps(one_seed)[0]
+
+
+def test_who_uses_labels() -> None:
+    assert uses_labels(Method(loss="triplet")) and uses_labels(Method(loss="supcon", negative="any"))
+    assert not uses_labels(Method(loss="nt_xent", negative="any")) and not uses_labels(Method(loss="triplet", epochs=0))
+    assert uses_labels(Method(loss="triplet", negative="any", positive="same_class"))
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_figures_are_drawn_in_the_width_of_the_page(summary: pd.DataFrame, tmp_path: Path, language: str) -> None:
+    cloud = np.random.default_rng(0).normal(size=(30, 3))
+    for figure in (
+        scenario_comparison(summary, SCENARIOS, language),
+        class_clouds({"tsne": cloud, "pca": cloud}, ["a", "b", "c"] * 10, language),
+    ):
+        assert figure.get_figwidth() == TEXT_WIDTH and figure.get_figheight() < TEXT_HEIGHT
+        assert save_figure(figure, tmp_path / "x").stat().st_size > 5000
+
+
+def test_the_sheet_shows_three_triplets_a_method() -> None:
+    from tests.pairwise.conftest import draw_bars
+    from thesis_lib.datasets.labelled import LabelledPictures
+
+    bars = LabelledPictures(*draw_bars(30, 3, 0), *draw_bars(9, 3, 1), ["high", "middle", "low"])
+    figure = triplet_sheet(bars, {"triplet_fer": Method(loss="triplet", augmentation="fer")}, 0)
+    assert len(figure.axes[0].images) == 9

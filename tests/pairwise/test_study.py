@@ -1,0 +1,144 @@
+"""The work list at toy size, on pictures of bars."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from thesis_lib.errors import ThesisError
+from thesis_lib.pairwise import study
+from thesis_lib.pairwise.evaluation import classify, judge
+from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters, ProbeParameters
+from thesis_lib.pairwise.training import build_network, train
+from thesis_lib.parameter_files import read_parameters
+from thesis_lib.tensors import load_tensors
+
+ROOT = Path(__file__).parents[2]
+PROBE = ProbeParameters(neighbours=5)
+
+
+def parameters(**changes: object) -> PairwiseTripletParameters:
+    content = {
+        "study": "pairwise_triplet", "name": "toy", "seeds": [0, 1], "data": {"sets": ["mnist"], "anchors": 4},
+        "batch": 8, "augmentations": ["none"], "pairwise": {"loss": "cosine", "epochs": 1},
+        "triplet": {"loss": "triplet", "epochs": 1}, "probe": {"neighbours": 5},
+        "beyond": {"untrained": {"loss": "triplet", "epochs": 0}},
+    }  # fmt: skip
+    return PairwiseTripletParameters.model_validate(content | changes)
+
+
+def test_the_parameter_file_holds_the_twelve_scenarios_at_one_budget():
+    asked = read_parameters(ROOT / "parameters" / "pairwise_triplet.yaml")
+    assert isinstance(asked, PairwiseTripletParameters)
+    of_source = {(s.data, s.name) for s in asked.scenarios() if s.name in asked.source_methods()}
+    assert of_source == set(study.PUBLISHED) and len(of_source) == 12
+    assert {method.loss for method in asked.source_methods().values()} == {"cosine", "triplet"}
+    methods = [*asked.source_methods().values(), *asked.beyond.values()]
+    assert {asked.steps(method) for method in methods if method.epochs} == {490}
+    assert (asked.pairwise.learning_rate, asked.triplet.learning_rate, asked.triplet.margin) == (0.05, 0.15, 1.0)
+    assert len(asked.seeds) >= 3 and asked.seconds > 600
+
+
+def test_finished_items_are_kept_and_a_changed_method_is_made_again(bars, tmp_path, monkeypatch):
+    asked = parameters()
+    items = study.run_scenarios(asked, {"mnist": bars}, tmp_path)
+    assert [(i.scenario.seed, i.scenario.name) for i in items] == [
+        (seed, name) for seed in (0, 1) for name in ("pairwise_none", "triplet_none", "untrained")
+    ]
+    assert [len(i.losses) for i in items[:3]] == [3, 2, 0]
+    tensors, told = load_tensors(tmp_path / "seed0" / "mnist" / "triplet_none.safetensors")
+    assert "network|0.weight" in tensors and told["made_of"]["method"]["loss"] == "triplet"
+
+    made = []
+    make = study._make
+    monkeypatch.setattr(study, "_make", lambda s, *rest: made.append((s.seed, s.name)) or make(s, *rest))
+    (tmp_path / "seed1" / "mnist" / "untrained.safetensors").unlink()
+    again = study.run_scenarios(asked, {"mnist": bars}, tmp_path)
+    assert made == [(1, "untrained")]
+    assert all(torch.equal(a.features, b.features) for a, b in zip(items, again, strict=True))
+    made.clear()
+    changed = parameters(triplet={"loss": "triplet", "epochs": 1, "learning_rate": 0.2})
+    study.run_scenarios(changed, {"mnist": bars}, tmp_path)
+    assert made == [(0, "triplet_none"), (1, "triplet_none")]
+
+
+def test_training_learns_and_depends_on_the_seed_alone(bars):
+    method = Method(loss="triplet", epochs=12, augmentation="fer")
+    network, losses = train(bars, method, anchors=16, batch=16, seed=0)
+    assert len(losses) == 36 and losses[-1] < 0.7 * losses[0]
+    again, same = train(bars, method, anchors=16, batch=16, seed=0)
+    assert losses == same
+    metrics, features = judge(network, bars, 16, PROBE, 0)
+    assert features.shape == (50, 32) and set(metrics) == {"published", "frozen"}
+    assert metrics["frozen"]["top1"] >= 0.9 and metrics["published"]["knn"] >= 0.8
+    assert train(bars, method, anchors=16, batch=16, seed=1)[1] != losses
+    first = build_network(bars.train, method, 0).state_dict()
+    assert any(not torch.equal(value, first[key]) for key, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Method(loss="margin", epochs=1),
+        Method(loss="triplet", mining="hard", epochs=1),
+        Method(loss="triplet", mining="semi_hard", epochs=1, fresh=True),
+        Method(loss="nt_xent", negative="any", tau_plus=0.1, epochs=1, augment_anchor=True),
+        Method(loss="supcon", epochs=1, positive="same_class", sigmoid=False),
+    ],
+)
+def test_every_method_takes_a_step(bars, method):
+    network, losses = train(bars, method.model_copy(update={"augmentation": "none"}), anchors=4, batch=8, seed=0)
+    assert all(loss == loss and loss >= 0 for loss in losses)
+    start = build_network(bars.train, method, 0).state_dict()
+    assert not torch.equal(network.state_dict()["0.weight"], start["0.weight"])
+
+
+def test_the_classifiers_are_sklearns_on_the_held_out_part():
+    """Two separate clouds are told apart without error, noise at chance; a class that training lacks is never named."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    clouds = torch.randn(200, 4, generator=generator) + 8 * labels[:, None]
+    found = classify(clouds, labels, 3, PROBE, seed=0)
+    assert found["top1"] == found["knn"] == found["top3"] == 1.0
+    assert torch.tensor(found["confusion"]).sum() == 40 and sum(found["confusion"][2]) == 0
+    noise = classify(torch.randn(200, 4, generator=generator), labels, 3, PROBE, seed=0)
+    assert 0.25 < noise["top1"] < 0.75
+    scaled = classify(1e-4 * clouds, labels, 3, PROBE, seed=0, standardised=True)
+    assert scaled["top1"] == 1.0
+
+
+def test_summary_has_intervals_and_published_values():
+    rows = [
+        ("mnist", "triplet_fer", seed, way, metric, value + 0.01 * seed)
+        for seed in range(3)
+        for way in ("published", "frozen")
+        for metric, value in (("top1", 0.9), ("top3", 0.97), ("knn", 0.91))
+    ]
+    table = pd.DataFrame(rows, columns=["set", "scenario", "seed", "way", "metric", "value"])
+    summary = study.summarised(table).set_index(["way", "metric"])
+    row = summary.loc[("published", "top1")]
+    assert row["mean"] == pytest.approx(0.91) and row["published"] == 0.92 and row["seeds"] == 3
+    assert row["high"] - row["mean"] == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
+    assert study.best_scenarios(table, ["triplet_fer", "x"]) == {"mnist": "triplet_fer"}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("pairwise: {loss: cosine, epoch: 1}", "unknown parameter pairwise.epoch; known here: loss, epochs"),
+        ("beyond: {margin: {loss: margin, los: 1}}", "unknown parameter beyond.margin.los; known here: loss"),
+        ("beyond: {x: {loss: supcon, mining: hard}}", "mining is for the triplet loss, not for supcon"),
+        ("beyond: {x: {loss: nt_xent, tau_plus: 0.1}}", "tau_plus is for nt_xent with negative: any"),
+        ("beyond: {pairwise_fer: {loss: cosine}}", "['pairwise_fer'] are names of the source's scenarios"),
+        ("seeds: [1, 1]", "seeds names one value twice"),
+        ("arms: [real]", "unknown parameter arms"),
+        ("study: other", "study other is unknown; the studies are: pairwise_triplet"),
+    ],
+)
+def test_what_is_wrong_with_a_parameter_file_is_said(tmp_path, line, sentence):
+    head = "" if line.startswith("study") else "study: pairwise_triplet\n"
+    (tmp_path / "toy.yaml").write_text(head + line)
+    with pytest.raises(ThesisError) as caught:
+        read_parameters(tmp_path / "toy.yaml")
+    assert sentence in str(caught.value)

@@ -1,0 +1,100 @@
+"""A companion study in the workflow: a parameter file that names it, a graph of one stage, one notebook, one stamp."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.toy import cell, make_project, thesis, write_notebook
+from thesis_lib.errors import ThesisError
+from thesis_lib.pairwise.parameters import PairwiseTripletParameters
+from thesis_lib.parameter_files import dump_parameters, read_parameters
+from thesis_lib.workflow.check import estimate, problems
+from thesis_lib.workflow.run import open_run
+from thesis_lib.workflow.stages import all_jobs, plan
+
+NOTEBOOK = """
+from thesis_lib.workflow.run import open_run
+run = open_run(experiment, overrides)
+(run.folder / "tables").mkdir(parents=True, exist_ok=True)
+(run.folder / "tables" / "numbers.csv").write_text(f"{run.parameters.batch}")
+run.report.write_text("<p>done</p>")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy project with a study beside its experiment."""
+    monkeypatch.delenv("THESIS_RUNS", raising=False)
+    make_project(tmp_path)
+    (tmp_path / "parameters" / "pairs.yaml").write_text("study: pairwise_triplet\nseeds: [3]\ndata: {root: data}\n")
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    first = 'experiment = "parameters/pairs.yaml"\noverrides = ""'
+    last = "run.finish(run.folder, run.parameters.study)"
+    cells = [cell(first, ["parameters"]), cell(NOTEBOOK), cell(last)]
+    write_notebook(tmp_path / "notebooks" / "08_pairwise_triplet_study.ipynb", cells)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    return tmp_path
+
+
+def planned(project: Path, *overrides: str) -> dict[str, str]:
+    asked = read_parameters(project / "parameters" / "pairs.yaml", ["name=pairs", *overrides])
+    return {job.label: reason for job, reason in plan(asked, project, project / "runs" / "pairs").items()}
+
+
+def test_a_parameter_file_that_names_a_study_has_its_own_parameters(project: Path) -> None:
+    file = project / "parameters" / "pairs.yaml"
+    asked = read_parameters(file, "triplet.epochs=2")
+    assert isinstance(asked, PairwiseTripletParameters)
+    assert (asked.triplet.epochs, asked.seeds) == (2, [3]) and asked.name.startswith("pairs_epochs-2_")
+    (project / "again.yaml").write_text(dump_parameters(asked))
+    assert read_parameters(project / "again.yaml") == asked
+
+
+def test_its_graph_is_one_stage(project: Path) -> None:
+    asked = read_parameters(project / "parameters" / "pairs.yaml")
+    (job,) = all_jobs(asked)
+    assert (job.label, job.stamp, job.log) == (
+        "pairwise_triplet", "stage.json", "notebooks/pairwise_triplet.ipynb",
+    )  # fmt: skip
+    assert job.arguments("x.yaml", asked) == {"experiment": "x.yaml", "overrides": ""}
+    with pytest.raises(ThesisError, match="training is not a stage; the stages are: pairwise_triplet"):
+        all_jobs(asked, "training")
+
+
+def test_its_stamp_follows_parameters_notebook_and_data(project: Path) -> None:
+    assert planned(project) == {"pairwise_triplet": "not done yet"}
+    run = open_run("parameters/pairs.yaml")
+    assert run.parameters.data.root == str(project / "data") and run.asked.data.root == "data"
+    run.folder.mkdir(exist_ok=True)
+    run.report.write_text("<p>done</p>")
+    run.finish(run.folder, "pairwise_triplet")
+    assert json.loads((run.folder / "stage.json").read_text())["files"] == ["report.html"]
+    assert planned(project) == {}
+    assert planned(project, "batch=9") == {"pairwise_triplet": "changed: batch"}
+    (project / "data" / "mnist" / "train-images-idx3-ubyte").touch()
+    assert planned(project) == {"pairwise_triplet": "the data set or weights it reads changed"}
+    run.report.unlink()
+    (project / "data" / "mnist" / "train-images-idx3-ubyte").unlink()
+    assert planned(project) == {"pairwise_triplet": "missing: report.html"}
+
+
+def test_check_says_what_is_missing_or_how_long_it_takes(project: Path) -> None:
+    asked = read_parameters(project / "parameters" / "pairs.yaml")
+    found, _, _ = problems(asked, project)
+    assert [sentence.partition(" is not in ")[0] for sentence in found] == ["MNIST", "CIFAR-10"]
+    assert all("--set data.root=/path/to/it" in sentence for sentence in found)
+    (line,) = estimate(asked, project, project / "runs" / "pairs", 0)
+    assert line.startswith("1 job would run: about ")
+    bundled = read_parameters(project / "parameters" / "pairs.yaml", "data.sets=[parts]")
+    assert problems(bundled, project)[0] == []
+
+
+@pytest.mark.slow
+def test_thesis_runs_it_once(project: Path) -> None:
+    done = thesis(project, "run", "parameters/pairs.yaml", "--cores", "1")
+    assert done.returncode == 0, done.stderr
+    assert "1 notebook in " in done.stdout and "runs/pairs/report.html" in done.stdout
+    assert (project / "runs" / "pairs" / "tables" / "numbers.csv").read_text() == "1024"
+    again = thesis(project, "run", "parameters/pairs.yaml", "--cores", "1")
+    assert again.stdout.startswith("nothing to do")

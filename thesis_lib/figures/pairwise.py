@@ -1,0 +1,222 @@
+"""Figures and tables of the study of pairs and triplets."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from thesis_lib.datasets.labelled import LabelledPictures
+from thesis_lib.figures.captions import caption
+from thesis_lib.figures.galleries import contact_sheet
+from thesis_lib.figures.report import Section
+from thesis_lib.figures.style import COLOURS, localise, panels, styled
+from thesis_lib.figures.words import number, plus_minus, word
+from thesis_lib.pairwise.pairs import Bank, draw_triplets
+from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters
+from thesis_lib.parameter_files import dump_parameters
+
+MEASURES = ("top1", "top3", "knn")
+
+
+def triplet_sheet(pictures: LabelledPictures, methods: dict[str, Method], seed: int, language: str = "en") -> Figure:
+    """Triplets of each method for the same three anchors: anchor, positive, negative, side by side.
+
+    Args:
+        pictures: A data set.
+        methods: Scenario -> method.
+        seed: The seed whose first triplets are shown.
+        language: `en` or `de`.
+    """
+    shown, labels = [], pictures.train_labels
+    for method in methods.values():
+        triplets = draw_triplets(labels, 1, method, seed)[:3]
+        bank = Bank.build(pictures.train, triplets, method)
+        bank.draw(triplets, method, seed, epoch=0)
+        shown.append(bank.pictures[bank.rows.flatten()])
+    roles = [word(role, language) for role in ("anchor", "positive", "negative")]
+    sheet = torch.cat(shown).expand(-1, 3, -1, -1)
+    names = [word(name, language) for name in methods]
+    return contact_sheet(sheet, len(shown[0]), names, roles * (len(shown[0]) // 3))
+
+
+@styled
+def scenario_comparison(summary: pd.DataFrame, scenarios: Sequence[str], language: str = "en") -> Figure:
+    """Accuracy of each scenario, a panel a set: crosses are published, dots and bars means and 95 % t intervals.
+
+    Args:
+        summary: As `study.summarised` makes it.
+        scenarios: The scenarios to draw, in order; those a set has.
+        language: `en` or `de`.
+
+    Returns:
+        The figure; open squares are the same networks with frozen statistics and standardised features.
+    """
+    chosen = summary[summary["scenario"].isin(list(scenarios)) & (summary["metric"] == "top1")]
+    sets = list(dict.fromkeys(chosen["set"]))
+    figure, axes = panels(len(sets), min(2, len(sets)), 0.8 + 0.24 * len(scenarios), sharey=True)
+    for ax, data in zip(axes, sets, strict=True):
+        for row in chosen[chosen["set"] == data].to_dict("records"):
+            published = row["way"] == "published"
+            y = list(scenarios).index(row["scenario"]) + (-0.13 if published else 0.17)
+            colour, marker, face = (COLOURS[0], "o", COLOURS[0]) if published else (COLOURS[3], "s", "white")
+            ax.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.3)
+            ax.plot(100 * row["mean"], y, marker=marker, markersize=4, color=colour, markerfacecolor=face)
+            if published:
+                ax.plot(100 * row["published"], y, marker="x", markersize=5, color="black", markeredgewidth=1.2)
+        ax.set_yticks(range(len(scenarios)), [word(name, language) for name in scenarios])
+        ax.set_ylim(len(scenarios) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x", color="0.88", linewidth=0.5)
+        ax.set(title=word(data, language), xlabel=word("accuracy_in_percent", language))
+        localise(ax, language)
+    handles = [
+        Line2D([], [], color="black", marker="x", linestyle="", label=word("published", language)),
+        Line2D([], [], color=COLOURS[0], marker="o", label=word("ours", language)),
+        Line2D(
+            [],
+            [],
+            color=COLOURS[3],
+            marker="s",
+            markerfacecolor="white",
+            label=f"{word('ours', language)}, {word('frozen', language)}",
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def scenario_table(summary: pd.DataFrame, scenarios: Sequence[str], language: str = "en") -> pd.DataFrame:
+    """The source's table with ours beside it, in percent: mean and half the 95 % t interval.
+
+    Args:
+        summary: As `study.summarised` makes it.
+        scenarios: The rows of each set, in order.
+        language: `en` or `de`.
+
+    Returns:
+        Columns: data, scenario; accuracy, top-3 and kNN as published and here; accuracy frozen.
+    """
+    rows = []
+    for data in dict.fromkeys(summary["set"]):
+        for name in scenarios:
+            cells = _cells(summary, data, name, language)
+            if cells:
+                theirs = [cells[f"published/{metric}/theirs"] for metric in MEASURES]
+                ours = [cells[f"published/{metric}"] for metric in MEASURES]
+                pairs = [cell for both in zip(theirs, ours, strict=True) for cell in both]
+                rows.append([word(data, language), word(name, language), *pairs, cells["frozen/top1"]])
+    heads = [
+        f"{word(metric, language)}, {word(whose, language)}" for metric in MEASURES for whose in ("published", "ours")
+    ]
+    last = f"{word('top1', language)}, {word('frozen', language)}"
+    return pd.DataFrame(rows, columns=[word("set", language), word("scenario", language), *heads, last])
+
+
+def beyond_table(summary: pd.DataFrame, parameters: PairwiseTripletParameters, language: str = "en") -> pd.DataFrame:
+    """What would have been the better choice in 2021: all methods on the sets that go beyond, the best first.
+
+    Args:
+        summary: As `study.summarised` makes it.
+        parameters: The study's, which name the methods.
+        language: `en` or `de`.
+
+    Returns:
+        Columns: data, scenario, whether it uses labels, steps, views a step, learning rate; accuracy and kNN frozen and
+        accuracy the published way, in percent.
+    """
+    methods, rows = parameters.source_methods() | parameters.beyond, []
+    frozen = summary[(summary["way"] == "frozen") & (summary["metric"] == "top1")]
+    further = set(frozen.loc[frozen["scenario"].isin(list(parameters.beyond)), "set"])
+    for data, mine in frozen[frozen["set"].isin(further)].groupby("set", sort=False):
+        for name in mine.sort_values("mean", ascending=False, kind="stable")["scenario"]:
+            method, cells = methods[name], _cells(summary, str(data), name, language)
+            roles = 3 if method.loss == "triplet" and method.mining == "none" else 2
+            budget = [parameters.steps(method), roles * parameters.batch if method.epochs else 0]
+            labelled = word("yes" if uses_labels(method) else "no", language)
+            about = [word(str(data), language), word(name, language), labelled, *map(str, budget)]
+            rate = number(method.learning_rate if method.epochs else float("nan"), 2, language)
+            rows.append([*about, rate, *(cells[key] for key in ("frozen/top1", "frozen/knn", "published/top1"))])
+    keys = ("set", "scenario", "labels_used", "steps", "views_a_step", "learning_rate")
+    ways = (("top1", "frozen"), ("knn", "frozen"), ("top1", "ours"))
+    heads = [f"{word(metric, language)}, {word(way, language)}" for metric, way in ways]
+    return pd.DataFrame(rows, columns=[*(word(key, language) for key in keys), *heads])
+
+
+def uses_labels(method: Method) -> bool:
+    """Whether a method's training uses labels, be it only to know what is a negative."""
+    if not method.epochs:
+        return False
+    if method.loss == "supcon" or method.mining != "none" or method.positive == "same_class":
+        return True
+    return method.negative == "other_class"
+
+
+def _cells(summary: pd.DataFrame, data: str, scenario: str, language: str) -> dict[str, str]:
+    """``<way>/<metric>`` -> mean and half interval in percent, ``<way>/<metric>/theirs`` -> the published value."""
+    cells = {}
+    for row in summary[(summary["set"] == data) & (summary["scenario"] == scenario)].to_dict("records"):
+        key = f"{row['way']}/{row['metric']}"
+        cells[key] = plus_minus(number(100 * row["mean"], 1, language), row["low"], row["high"], language)
+        cells[f"{key}/theirs"] = number(100 * row["published"], 0, language)
+    return cells
+
+
+def gaps(summary: pd.DataFrame) -> list[str]:
+    """A sentence for each published accuracy outside the interval over seeds, and one that counts them.
+
+    Args:
+        summary: As `study.summarised` makes it.
+    """
+    rows = summary[(summary["way"] == "published") & (summary["metric"] == "top1") & summary["published"].notna()]
+    if rows.empty or rows["low"].isna().all():
+        return ["There is nothing published for these scenarios, or one seed, which gives no interval."]
+    outside = rows[(rows["published"] < rows["low"]) | (rows["published"] > rows["high"])]
+    sentences = [f"{len(outside)} of {len(rows)} published accuracies lie outside the 95 % interval over seeds."]
+    for row in outside.to_dict("records"):
+        low, high = (number(100 * row[end]) for end in ("low", "high"))
+        sentences.append(
+            f"{word(row['set'])}, {word(row['scenario'])}: published {number(100 * row['published'], 0)}, "
+            f"here {number(100 * row['mean'])} [{low}, {high}]."
+        )
+    return sentences
+
+
+def report_sections(
+    folder: Path,
+    parameters: PairwiseTripletParameters,
+    best: Mapping[str, str],
+    scenarios: pd.DataFrame,
+    beyond: pd.DataFrame,
+    outside: Sequence[str],
+) -> list[Section]:
+    """The report's parts: the table of scenarios, the methods beyond, maps and confusion.
+
+    Args:
+        folder: The run's.
+        parameters: The study's.
+        best: Set -> its best scenario.
+        scenarios: As `scenario_table` makes it.
+        beyond: As `beyond_table` makes it; left out where it is empty.
+        outside: As `gaps` makes it.
+    """
+    sets, language = parameters.data.sets, parameters.language
+
+    def figures(*places: str) -> list[tuple[Path, str, str]]:
+        said = {place: caption(place, language) for place in places}
+        return [(folder / f"{place}.png", text, text) for place, text in said.items()]
+
+    scenario_captioned = (scenarios, caption("tables/scenarios", language))
+    maps = [*(f"tsne_{name}" for name in sets), *(f"perplexities_{name}" for name in best)]
+    maps += [*(f"clouds_{name}" for name in best), *(f"pca_{name}" for name in sets)]
+    sections = [
+        Section("Scenarios", " ".join(outside), figures("figures/scenarios"), [scenario_captioned]),
+        Section("Triplets", "", figures(*(f"figures/triplets_{name}" for name in sets))),
+        Section("Maps", "", figures(*(f"figures/{name}" for name in maps))),
+        Section("Confusion", "", figures(*(f"figures/confusion_{name}" for name in best))),
+    ]
+    if len(beyond):
+        sections.insert(1, Section("Beyond", "", [], [(beyond, caption("tables/beyond", language))]))
+    return [*sections, Section("Parameters", " ".join(dump_parameters(parameters).split()))]

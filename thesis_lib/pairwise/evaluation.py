@@ -1,0 +1,86 @@
+"""How good features are: logistic regression and nearest neighbours, as the source measures, and a fairer way beside.
+
+`published` is the source's way: features taken in training mode batch by batch, raw, split at random into a part that
+trains the classifiers and a part that tests them. `frozen` mends two things that have nothing to do with what was
+learned: batch normalisation has the fixed statistics of clean training pictures, and the logistic regression, whose
+penalty depends on the features' scale, gets them standardised.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from thesis_lib.contrastive.probe import extract_features
+from thesis_lib.datasets.labelled import LabelledPictures
+from thesis_lib.evaluation.classification import classification_metrics
+from thesis_lib.pairwise.network import SmallNetwork, features_by_batch
+from thesis_lib.pairwise.parameters import ProbeParameters
+from thesis_lib.pairwise.training import freeze_statistics
+from thesis_lib.randomness import numpy_generator
+
+KEPT = ("top1", "top3", "confusion")
+
+
+def judge(
+    network: SmallNetwork, pictures: LabelledPictures, batch: int, probe: ProbeParameters, seed: int
+) -> tuple[dict[str, Any], torch.Tensor]:
+    """Measure a network both ways.
+
+    Args:
+        network: Trained; its statistics are frozen afterwards.
+        pictures: The data set; its test pictures are split.
+        batch: Pictures in a test batch, for `published`.
+        probe: The classifiers.
+        seed: The experiment's seed; the split is the same for all networks of a seed.
+
+    Returns:
+        ``published`` and ``frozen``, each with ``top1``, ``top3``, ``knn`` in [0, 1] and ``confusion`` (counts), and
+        the published features, (test pictures, 32).
+    """
+    features = features_by_batch(network, pictures.test, batch, seed)
+    count = len(pictures.classes)
+    published = classify(features, pictures.test_labels, count, probe, seed)
+    frozen = freeze_statistics(network, pictures.train)
+    still = extract_features(frozen, pictures.test, pictures.test.shape[-1])
+    fair = classify(still, pictures.test_labels, count, probe, seed, standardised=True)
+    return {"published": published, "frozen": fair}, features
+
+
+def classify(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    classes: int,
+    probe: ProbeParameters,
+    seed: int,
+    standardised: bool = False,
+) -> dict[str, Any]:
+    """Logistic regression (scikit-learn's, 1,000 iterations) and k nearest neighbours by Euclidean distance.
+
+    Args:
+        features: (n, d).
+        labels: (n,).
+        classes: Number of classes.
+        probe: Share held out, neighbours.
+        seed: Seeds the split.
+        standardised: Whether the logistic regression gets standardised features.
+
+    Returns:
+        ``top1`` and ``top3`` of the logistic regression and ``knn``, shares in [0, 1], and ``confusion``.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    points, targets = features.numpy().astype(np.float64), labels.numpy()
+    order = numpy_generator(seed, "probe split").permutation(len(points))
+    held_out = max(1, round(probe.held_out * len(points)))
+    test, fit = order[:held_out], order[held_out:]
+    regression = LogisticRegression(max_iter=1000)
+    model = (make_pipeline(StandardScaler(), regression) if standardised else regression).fit(points[fit], targets[fit])
+    logits = np.full((held_out, classes), -1e9)  # of a class that the training part lacks
+    logits[:, model.classes_] = model.predict_log_proba(points[test])
+    neighbours = KNeighborsClassifier(min(probe.neighbours, len(fit))).fit(points[fit], targets[fit])
+    measured = classification_metrics(torch.from_numpy(logits), labels[test])
+    return {key: measured[key] for key in KEPT} | {"knn": float(neighbours.score(points[test], targets[test]))}

@@ -1,0 +1,174 @@
+"""Parameters of the study of pairs and triplets, and its work list."""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from thesis_lib.parameters import DataRoot, Positive, Section, Study
+
+SetName = Literal["mnist", "cifar10", "parts"]
+Augmentation = Literal["none", "fer", "simclr"]
+MethodName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+SIZES: dict[str, tuple[int, int]] = {"mnist": (1, 28), "cifar10": (3, 32), "parts": (3, 32)}
+"""Channels and side in pixels of each set's pictures."""
+
+
+class PicturesParameters(DataRoot):
+    """The data sets.
+
+    `root` holds `mnist` (idx files, gzipped or not) and `cifar10` (sheets), or what torchvision left there; without a
+    root torchvision downloads both. The bundled parts need neither.
+    """
+
+    sets: Annotated[list[SetName], Field(min_length=1)] = ["mnist", "cifar10"]
+    anchors: Positive = 5000
+    """Anchors a class, its first pictures; where it has fewer, they are anchors several times."""
+    test: Annotated[int, Field(ge=10)] = 10_000
+    """Test pictures whose features are evaluated, at most."""
+
+
+class Method(Section):
+    """How a network is trained: what makes a pair or triplet, the loss, the budget."""
+
+    loss: Literal["cosine", "triplet", "margin", "nt_xent", "supcon"]
+    """`cosine`: torch's CosineEmbeddingLoss; `triplet`: torch's TripletMarginLoss; `margin`: Hadsell et al. 2006;
+    `nt_xent`: InfoNCE over the batch, debiased where `tau_plus` is above 0; `supcon`: the main study's loss."""
+    epochs: Annotated[int, Field(ge=0)] = 10
+    """Passes over all pairs, two an anchor with `cosine` and `margin`, or over all anchors with the other losses; 0
+    leaves the network as it was drawn."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.15
+    augmentation: Augmentation = "simclr"
+    """Of the positive."""
+    fresh: bool = False
+    """Augmentations are drawn anew in every epoch; the source draws them once."""
+    augment_anchor: bool = False
+    """The anchor is augmented, too."""
+    positive: Literal["same_picture", "same_class"] = "same_picture"
+    """What the positive is made from: the anchor itself (the source), or another picture of its class."""
+    negative: Literal["other_class", "any"] = "other_class"
+    """Negatives come from other classes (the source; it needs labels), or are any other picture."""
+    mining: Literal["none", "semi_hard", "hard"] = "none"
+    """For `triplet`: triplets are chosen within the batch instead of beforehand."""
+    margin: Annotated[float, Field(gt=0)] = 1.0
+    """Of `triplet` and `margin`, a distance; `cosine` has margin 0, as in the source."""
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    """Of `nt_xent` and `supcon`."""
+    tau_plus: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Debiased `nt_xent`: the probability that an unlabelled negative is of the anchor's class."""
+    sigmoid: bool = True
+    """Whether the network ends in a sigmoid, as the source's."""
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Method":
+        if self.mining != "none" and self.loss != "triplet":
+            raise ValueError(f"mining is for the triplet loss, not for {self.loss}: leave it out")
+        if self.tau_plus and (self.loss != "nt_xent" or self.negative != "any"):
+            raise ValueError("tau_plus is for nt_xent with negative: any, whose negatives may be of the anchor's class")
+        return self
+
+
+class PairwiseMethod(Method):
+    """The source's pairs."""
+
+    loss: Literal["cosine"] = "cosine"
+    epochs: Annotated[int, Field(ge=0)] = 5
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+
+
+class TripletMethod(Method):
+    """The source's triplets."""
+
+    loss: Literal["triplet"] = "triplet"
+
+
+class ProbeParameters(Section):
+    """How features are judged."""
+
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the test pictures on which the classifiers are measured; the others train them."""
+    neighbours: Positive = 30
+    perplexity: Annotated[float, Field(gt=1)] = 20.0
+    """Of the t-SNE maps of all scenarios."""
+    perplexities: list[Annotated[float, Field(gt=1)]] = [3.0, 10.0, 15.0, 25.0, 35.0, 50.0]
+    """Of further maps of each set's best scenario."""
+    perplexity_3d: Annotated[float, Field(gt=1)] = 30.0
+    points: Annotated[int, Field(ge=10)] = 1000
+    """Test pictures in a map."""
+
+
+class Scenario(NamedTuple):
+    """One training: an item of the study's work list."""
+
+    data: SetName
+    name: str
+    """`pairwise_fer`, or the name of a method beyond the source."""
+    method: Method
+    seed: int
+
+
+class PairwiseTripletParameters(Study):
+    """The study: the source's scenarios are each of `pairwise` and `triplet` with each augmentation."""
+
+    study: Literal["pairwise_triplet"]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2]
+    data: PicturesParameters = PicturesParameters()
+    batch: Annotated[int, Field(ge=2)] = 1024
+    """Pairs, triplets or anchors a step."""
+    augmentations: Annotated[list[Augmentation], Field(min_length=1)] = ["none", "fer", "simclr"]
+    pairwise: PairwiseMethod = PairwiseMethod()
+    triplet: TripletMethod = TripletMethod()
+    beyond: dict[MethodName, Method] = {}
+    """Further methods by name, at the same budget."""
+    beyond_sets: list[SetName] | None = None
+    """The sets on which they run; none for all."""
+    probe: ProbeParameters = ProbeParameters()
+
+    def source_methods(self) -> dict[str, Method]:
+        """The source's methods by scenario name: `pairwise_none` and so on."""
+        return {
+            f"{name}_{augmentation}": method.model_copy(update={"augmentation": augmentation})
+            for name, method in (("pairwise", self.pairwise), ("triplet", self.triplet))
+            for augmentation in self.augmentations
+        }
+
+    def scenarios(self) -> list[Scenario]:
+        """The work list: seed by seed, so that a run that was stopped has whole seeds."""
+        return [
+            Scenario(data, name, method, seed)
+            for seed in self.seeds
+            for data in self.data.sets
+            for name, method in (self.source_methods() | (self.beyond if self._goes_beyond(data) else {})).items()
+        ]
+
+    def _goes_beyond(self, data: SetName) -> bool:
+        return self.beyond_sets is None or data in self.beyond_sets
+
+    def steps(self, method: Method) -> int:
+        """Optimiser steps a set of ten classes takes."""
+        items = 10 * self.data.anchors * (2 if method.loss in ("cosine", "margin") else 1)
+        return method.epochs * -(-items // self.batch)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated from the pictures that pass the network, at 2 cores' pace, and 20 s for each evaluation."""
+        passes = {True: 3, False: 2}
+        total = 0.0
+        for scenario in self.scenarios():
+            method = scenario.method
+            pictures = self.steps(method) * self.batch * passes[method.loss == "triplet" and method.mining == "none"]
+            total += SECONDS_A_PICTURE * pictures * (2 if scenario.data == "parts" else 1) + 20
+        return total
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PairwiseTripletParameters":
+        for field, values in (("data.sets", self.data.sets), ("augmentations", self.augmentations)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field} names one value twice: {values}")
+        if taken := set(self.beyond) & set(self.source_methods()):
+            raise ValueError(f"beyond: {sorted(taken)} are names of the source's scenarios: choose others")
+        return self
+
+
+SECONDS_A_PICTURE = 1.8e-4
+"""Forward and backward pass of one picture of 32 px on 2 cores."""

@@ -1,0 +1,154 @@
+"""The study's work list, scenario by scenario, and what its finished items say together."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from thesis_lib.datasets.labelled import LabelledPictures
+from thesis_lib.evaluation.statistics import mean_interval
+from thesis_lib.pairwise.evaluation import judge
+from thesis_lib.pairwise.parameters import PairwiseTripletParameters, Scenario
+from thesis_lib.pairwise.training import train
+from thesis_lib.tensors import made_once, tensor_digest
+
+VERSION = 1
+"""Part of what an item is made of: raise it when the code trains or measures differently."""
+
+PUBLISHED: dict[tuple[str, str], tuple[float, float, float]] = {
+    ("mnist", "pairwise_none"): (0.66, 0.88, 0.68), ("mnist", "triplet_none"): (0.81, 0.96, 0.85),
+    ("mnist", "pairwise_fer"): (0.78, 0.94, 0.81), ("mnist", "triplet_fer"): (0.92, 0.98, 0.92),
+    ("mnist", "pairwise_simclr"): (0.56, 0.82, 0.46), ("mnist", "triplet_simclr"): (0.93, 0.99, 0.93),
+    ("cifar10", "pairwise_none"): (0.27, 0.58, 0.24), ("cifar10", "triplet_none"): (0.33, 0.66, 0.33),
+    ("cifar10", "pairwise_fer"): (0.29, 0.58, 0.27), ("cifar10", "triplet_fer"): (0.33, 0.64, 0.34),
+    ("cifar10", "pairwise_simclr"): (0.29, 0.63, 0.27), ("cifar10", "triplet_simclr"): (0.36, 0.69, 0.36),
+}  # fmt: skip
+"""Accuracy, top-3 accuracy and kNN accuracy of the source's figure 14, one run each, by set and scenario."""
+
+
+class Item(NamedTuple):
+    """A finished scenario.
+
+    Attributes:
+        scenario: What was done.
+        metrics: As `judge` returns them.
+        features: (test pictures, 32), the published way.
+        losses: (steps,).
+        seconds: It took.
+    """
+
+    scenario: Scenario
+    metrics: dict[str, Any]
+    features: torch.Tensor
+    losses: torch.Tensor
+    seconds: float
+
+
+def run_scenarios(
+    parameters: PairwiseTripletParameters, pictures: Mapping[str, LabelledPictures], folder: Path
+) -> list[Item]:
+    """Train and measure every scenario that has not been, and read the others.
+
+    Args:
+        parameters: The study's.
+        pictures: The data sets by name.
+        folder: Gets ``seed<S>/<set>/<scenario>.safetensors``: network, features, losses, metrics and what made them.
+
+    Returns:
+        The items in the order of the work list.
+    """
+    digests = {name: tensor_digest(*data[:4]) for name, data in pictures.items()}
+    items = []
+    for scenario in tqdm(parameters.scenarios(), desc="scenarios"):
+        data, name, method, seed = scenario
+        made_of = {
+            "version": VERSION, "set": data, "pictures": digests[data], "method": method.model_dump(mode="json"),
+            "anchors": parameters.data.anchors, "batch": parameters.batch, "seed": seed,
+            "probe": parameters.probe.model_dump(include={"held_out", "neighbours"}),
+        }  # fmt: skip
+        path = folder / f"seed{seed}" / data / f"{name}.safetensors"
+        tensors, told = made_once(path, made_of, lambda s=scenario: _make(s, pictures[s.data], parameters))  # type: ignore[misc]
+        items.append(Item(scenario, told["metrics"], tensors["features"], tensors["losses"], told["seconds"]))
+    return items
+
+
+def _make(
+    scenario: Scenario, pictures: LabelledPictures, parameters: PairwiseTripletParameters
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    started = time.perf_counter()
+    label = f"{scenario.data} {scenario.name} seed {scenario.seed}"
+    network, losses = train(pictures, scenario.method, parameters.data.anchors, parameters.batch, scenario.seed, label)
+    trained = time.perf_counter() - started
+    metrics, features = judge(network, pictures, parameters.batch, parameters.probe, scenario.seed)
+    state = {f"network|{key}": value for key, value in network.state_dict().items()}
+    told = {"metrics": metrics, "seconds": time.perf_counter() - started, "seconds_training": trained}
+    return {**state, "features": features, "losses": torch.tensor(losses)}, told
+
+
+def measurements(items: Iterable[Item]) -> pd.DataFrame:
+    """Every number of every item: columns set, scenario, seed, way (published, frozen), metric, value."""
+    rows = [
+        (item.scenario.data, item.scenario.name, item.scenario.seed, way, metric, value)
+        for item in items
+        for way, values in item.metrics.items()
+        for metric, value in values.items()
+        if metric != "confusion"
+    ]
+    return pd.DataFrame(rows, columns=["set", "scenario", "seed", "way", "metric", "value"])
+
+
+def summarised(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % t interval over seeds, and the published value where there is one.
+
+    Args:
+        table: As `measurements` makes it.
+
+    Returns:
+        Columns set, scenario, way, metric, mean, low, high (nan with one seed), seeds, published (nan for none).
+    """
+    rows = []
+    keys = ["set", "scenario", "way", "metric"]
+    for (data, scenario, way, metric), values in table.groupby(keys, sort=False)["value"]:
+        theirs = PUBLISHED.get((str(data), str(scenario)), (float("nan"),) * 3)
+        published = dict(zip(("top1", "top3", "knn"), theirs, strict=True))[str(metric)]
+        rows.append((data, scenario, way, metric, *mean_interval(values.to_numpy()), len(values), published))
+    heads = ["set", "scenario", "way", "metric", "mean", "low", "high", "seeds", "published"]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def best_scenarios(table: pd.DataFrame, names: Iterable[str]) -> dict[str, str]:
+    """Of the scenarios in `names` each set's best by mean accuracy, the published way."""
+    chosen = table[(table["way"] == "published") & (table["metric"] == "top1") & table["scenario"].isin(list(names))]
+    means = chosen.groupby(["set", "scenario"], sort=False)["value"].mean()
+    return {data: str(means[data].idxmax()) for data in dict.fromkeys(chosen["set"])}
+
+
+def features_of(items: Iterable[Item], data: str, seed: int, most: int) -> dict[str, torch.Tensor]:
+    """Scenario -> the features, published way, of a set's first test pictures under one seed, at most so many."""
+    return {
+        item.scenario.name: item.features[:most]
+        for item in items
+        if (item.scenario.data, item.scenario.seed) == (data, seed)
+    }
+
+
+def confusion_of(items: Iterable[Item], data: str, scenario: str) -> list[list[int]]:
+    """A scenario's confusion matrix, published way, all seeds together: (c, c) counts, row = true class."""
+    found = [
+        torch.tensor(item.metrics["published"]["confusion"])
+        for item in items
+        if (item.scenario.data, item.scenario.name) == (data, scenario)
+    ]
+    return torch.stack(found).sum(0).tolist()
+
+
+def seconds_a_seed(items: Iterable[Item], names: Iterable[str]) -> dict[str, float]:
+    """Seconds that the scenarios in `names` took together, training and measuring, by set, mean over seeds."""
+    chosen = [item for item in items if item.scenario.name in set(names)]
+    table = pd.DataFrame([(i.scenario.data, i.scenario.seed, i.seconds) for i in chosen], columns=["set", "seed", "s"])
+    means = table.groupby(["set", "seed"], sort=False)["s"].sum().groupby("set", sort=False).mean()
+    return {str(data): float(seconds) for data, seconds in means.items()}
