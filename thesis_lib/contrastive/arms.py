@@ -12,6 +12,7 @@ from thesis_lib.diffusion.manifest import bands, misfit, read_manifest, sets_of,
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Arm, Kind, Parameters
 from thesis_lib.randomness import numpy_generator
+from thesis_lib.vae.generative import surer_half
 
 
 def build_pools(
@@ -76,8 +77,8 @@ def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
         chosen &= _band(manifest, parameters) == str(Kind.ID)
     elif choice != "all":
         _need_scores(manifest)
-        surer = manifest[chosen].groupby(["label", "mask"])[choice].rank(pct=True, method="first") > 0.5
-        chosen[np.flatnonzero(chosen)] = surer.to_numpy()
+        made = manifest[chosen]
+        chosen[chosen] = surer_half(made[choice], [made["label"], made["mask"]]).to_numpy()
     return np.flatnonzero(chosen)
 
 

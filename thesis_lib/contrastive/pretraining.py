@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +21,9 @@ from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
 from thesis_lib.randomness import derive_seed
 from thesis_lib.storage import write_table
 from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest
+
+Mix = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+"""Pictures (n, 3, h, w), labels (n,) and a seed to mixed pictures and label vectors (n, classes)."""
 
 
 class TwoStage(nn.Module):
@@ -93,6 +96,8 @@ def pretrain(
     seed: int,
     folder: Path,
     loss: ContrastiveLoss | None = None,
+    views: Views | None = None,
+    mix: Mix | None = None,
 ) -> tuple[TwoStage, pd.DataFrame]:
     """Train one arm's network and return it as it is after the last step.
 
@@ -103,6 +108,8 @@ def pretrain(
         seed: The experiment's seed.
         folder: Where the checkpoint goes and is continued from.
         loss: Takes the place of the contrastive loss that `training` names; for the audit of the published code.
+        views: Takes the place of the arm's views; the folder must then be for these views alone.
+        mix: Mixes the pictures of a batch and their labels, as mixup does; for cross-entropy arms, one process.
 
     Returns:
         The network in evaluation mode, and a row a step: step, loss, excess (loss minus the value of a collapsed
@@ -117,7 +124,7 @@ def pretrain(
     composer = BatchComposer(pools, arm, p, seed)
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
-    views = make_views(arm, parameters)
+    views = make_views(arm, parameters) if views is None else views
     loss_function = build_loss(p) if loss is None else loss
     checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed, pools)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
@@ -145,13 +152,14 @@ def pretrain(
             views, batch, slice(rank, None, processes), accelerator.device, arm,
             parameters.encoder.size, derive_seed(seed, "views", step, rank),
         )  # fmt: skip
+        inputs, targets = drawn.flatten(0, 1), labels.repeat_interleave(2)
+        if mix is not None:
+            inputs, targets = mix(inputs, targets, derive_seed(seed, "mix", step))
         with accelerator.autocast():
-            out = wrapped(drawn.flatten(0, 1).contiguous(memory_format=torch.channels_last)).unflatten(
-                0, drawn.shape[:2]
-            )
+            out = wrapped(inputs.contiguous(memory_format=torch.channels_last)).unflatten(0, drawn.shape[:2])
         out = gather_views(out, accelerator)
         if arm.is_cross_entropy:
-            objective = nn.functional.cross_entropy(out.float().flatten(0, 1), labels.repeat_interleave(2))
+            objective = nn.functional.cross_entropy(out.float().flatten(0, 1), targets)
             collapsed = math.log(out.shape[-1])
         else:
             objective = loss_function(out, labels, *roles)

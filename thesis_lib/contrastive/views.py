@@ -24,17 +24,19 @@ class Views(nn.Module):
     Args:
         size: Side of a view in pixels.
         parameters: Ranges and probabilities.
+        mirror: Whether half of the views are mirror images; not for digits.
     """
 
-    def __init__(self, size: int, parameters: ViewParameters) -> None:
+    def __init__(self, size: int, parameters: ViewParameters, mirror: bool = True) -> None:
         super().__init__()
         import kornia.augmentation as K  # two seconds to import
 
         p = parameters
         steps: list[nn.Module] = [
             K.RandomResizedCrop((size, size), scale=p.crop_scale, cropping_mode="resample", align_corners=False),
-            K.RandomHorizontalFlip(),
         ]
+        if mirror:
+            steps.append(K.RandomHorizontalFlip())
         if p.rotation:
             steps.append(K.RandomAffine(p.rotation, padding_mode="reflection"))  # reflection: no black corners
         if p.jitter_probability:
@@ -72,10 +74,11 @@ class StrongViews(Views):
     Args:
         size: Side of a view in pixels.
         parameters: Ranges and probabilities; the jitter's are not used.
+        mirror: As in `Views`.
     """
 
-    def __init__(self, size: int, parameters: ViewParameters) -> None:
-        super().__init__(size, parameters.model_copy(update={"jitter_probability": 0.0}))
+    def __init__(self, size: int, parameters: ViewParameters, mirror: bool = True) -> None:
+        super().__init__(size, parameters.model_copy(update={"jitter_probability": 0.0}), mirror)
         from torchvision.transforms import InterpolationMode, v2
 
         rand_augment = v2.RandAugment(2, 10, interpolation=InterpolationMode.BILINEAR, fill=[0.5] * 3)

@@ -33,6 +33,7 @@ from thesis_lib.parameters import (
     TrainingParameters,
 )
 from thesis_lib.storage import write_table
+from thesis_lib.vae.generative import genuineness
 
 GREY = 128
 SHARPNESS = 0.05
@@ -205,18 +206,17 @@ class Hardness:
         far = float(np.median([np.percentile(others, p.near_percentile) for others in self.others]))
         return {str(Kind.ID): (0.0, inner), str(Kind.NEAR_OOD): (outer, max(outer, far))}
 
-    def genuineness(self, made: torch.Tensor, real: torch.Tensor, bad: torch.Tensor) -> np.ndarray:
+    @staticmethod
+    def genuineness(made: torch.Tensor, real: torch.Tensor, bad: torch.Tensor) -> np.ndarray:
         """Generative classifier: how surely a picture is a real one and not a bad one; features in, (n,) in [0, 1] out.
 
-        A logistic regression on the features of real training pictures against those of bad ones; for pictures the
-        source of the idea takes the reconstructions of an early VAE, here they are made at the largest timestep tried.
+        A logistic regression on the features of real training pictures against those of bad ones: here they are made
+        at the largest timestep tried, in the companion study, where the idea is from, by an early VAE.
         """
         from sklearn.linear_model import LogisticRegression
 
-        both = torch.cat([real, bad]).numpy()
-        is_real = np.arange(len(both)) < len(real)
-        model = LogisticRegression(C=10, class_weight="balanced", max_iter=1000).fit(both, is_real)
-        return model.predict_proba(made.numpy())[:, 1]
+        classifier = LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
+        return genuineness(made.numpy(), real.numpy(), bad.numpy(), classifier)
 
 
 def timesteps_tried(

@@ -1,0 +1,265 @@
+"""The work lists at toy size, the findings and the tables, the harness's own pieces."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn.metrics import f1_score
+
+from tests.vae.toy import ATTRIBUTES, blobs
+from thesis_lib.contrastive.batches import Pool
+from thesis_lib.contrastive.pretraining import pretrain
+from thesis_lib.datasets.proben1 import AttributeTable
+from thesis_lib.errors import ThesisError, ThesisWarning
+from thesis_lib.parameters import Arm, EncoderParameters, Kind, Parameters, TrainingParameters
+from thesis_lib.vae import digits as mnist
+from thesis_lib.vae import looking, published, tables
+from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
+from thesis_lib.vae.findings import finding_table
+from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cutmix
+from thesis_lib.vae.methods import MADE, METHODS
+from thesis_lib.vae.parameters import NetworkParameters, VaeParameters
+from thesis_lib.vae.tabulate import outside, summarised, with_baseline
+from thesis_lib.vae.work import COLUMNS, left_out, row, run_items
+from thesis_lib.workflow.project import project_root
+
+SHORT = {"steps": 3, "batch": 8}
+TOY = {
+    "study": "vae", "name": "toy", "seeds": [0, 1], "network": {"steps": 5, "width": 8},
+    "proben1": {"root": "x", "sets": ["diabetes"], "fit": SHORT, "hidden": 4, "few_shot": [2],
+                "classifiers": ["network", "nearest"]},
+    "mnist": {"fit": SHORT, "multi": SHORT, "latent": 3, "width": 2, "shots": [2, 3], "only_shots": 2,
+              "only_generated": [2], "many": 4, "many_shots": [3], "network": {"steps": 3, "width": 4}},
+}  # fmt: skip
+
+
+def toy() -> VaeParameters:
+    return VaeParameters.model_validate(TOY)
+
+
+@pytest.fixture
+def toy_digits(tmp_path):
+    p = toy()
+    return mnist.Digits(p.mnist, p.sampling, blobs(30), blobs(9, seed=1), tmp_path / "models")
+
+
+def test_the_parameter_files_are_right_and_their_roots_relative_to_the_project(tmp_path):
+    for name in ("vae", "vae_full"):
+        content = yaml.safe_load((project_root() / "parameters" / f"{name}.yaml").read_text())
+        assert VaeParameters.model_validate(content).name == name
+    p = VaeParameters.model_validate(TOY | {"mnist": {"root": "data/mnist"}}).resolved(tmp_path)
+    assert p.mnist.root == str(tmp_path / "data" / "mnist") and p.celeba.root is None
+    with pytest.raises(ValueError, match="sets: gene2 is none of card"):
+        VaeParameters.model_validate(TOY | {"proben1": {"sets": ["gene2"]}})
+    with pytest.raises(ValueError, match="names one value twice"):
+        VaeParameters.model_validate(TOY | {"seeds": [1, 1]})
+
+
+def test_published_tables_are_whole():
+    assert len(published.DIGITS) == len(published.ONLY_GENERATED) == len(published.MANY_GENERATED) == 13
+    assert {len(line) for line in published.DIGITS.values()} == {len(published.DIGIT_METHODS)}
+    for shots, line in published.MANY_GENERATED.items():
+        assert len(line) == len(published.FEWER_METHODS) and line[0] == published.DIGITS[shots][0]
+
+
+def test_weighted_f1_is_scikit_learns_for_each_classifier():
+    x, y = blobs(60)
+    test_x, truth = blobs(30, seed=1)
+    for name in ("network", "logistic", "forest", "nearest"):
+        train, test = (x.numpy(), y.numpy()), (test_x.numpy(), truth.numpy())
+        assert fit_and_measure(name, NetworkParameters(steps=60), 0, train, test) > 0.9, name
+    model = build_classifier("network", NetworkParameters(steps=60), 0)
+    imbalanced = np.r_[np.zeros(20, int), np.ones(3, int)]
+    features = (imbalanced[:, None] + np.zeros((1, 2))).astype(np.float32)
+    predicted = model.fit(features, imbalanced).predict(features)
+    assert f1_score(imbalanced, predicted, average="weighted") == 1
+
+
+def test_standardised_by_the_training_examples_missing_values_stay_0():
+    x = np.zeros((4, 7), np.float32)
+    x[:, 0], x[:, 1], x[:, 2] = [1, 3, 5, 9], [2, 0, 4, 6], [0, 1, 0, 0]
+    table = AttributeTable("toy", ATTRIBUTES, x, np.zeros(4, int), np.full(4, "train"))
+    found = tables.standardised(table, np.array([0, 1, 2]))
+    assert found[:, 0].numpy() == pytest.approx((np.array([1, 3, 5, 9]) - 3) / np.std([1, 3, 5]))
+    assert found[:, 1].tolist() == [-1, 0, 1, 3]
+    constant = tables.standardised(table, np.array([0]))
+    assert constant[0, 0] == 0 and constant.isfinite().all()
+
+
+def test_balanced_classes_end_equal():
+    labels = torch.tensor([0] * 5 + [1] * 2)
+    assert tables.counts_to_generate(labels, balance=True) == [5, 8]
+    assert tables.counts_to_generate(labels, balance=False) == [5, 2]
+
+
+def test_few_examples_are_nested_and_of_every_class():
+    labels = np.array([0, 1, 2] * 10)
+    three, five = (tables.few_of_each(labels, np.arange(24), shots, 0) for shots in (3, 5))
+    assert set(three) < set(five) and np.bincount(labels[five]).tolist() == [5, 5, 5] and max(five) < 24
+    assert len(tables.few_of_each(labels, np.arange(3), 5, 0)) == 3
+
+
+def test_table_items_write_every_row(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    x = np.c_[random.normal(size=(60, 1)), np.zeros((60, 6))].astype(np.float32)
+    x[:, 4] = 1
+    table = AttributeTable("toy", ATTRIBUTES, x, np.arange(60) % 3, np.repeat(["train", "valid", "test"], [30, 15, 15]))
+    monkeypatch.setattr(tables, "read_proben1", lambda root, name, permutation: table)
+    items = tables.table_items(toy(), tmp_path / "models")
+    assert len(items) == 4
+    found = run_items(items, tmp_path / "items", tables.depends_on(toy()), "toy")
+    whole = found[found["section"] == "proben1"]
+    f1 = whole[whole["metric"] == "f1"]
+    assert len(f1) == 2 * 2 * 7 and set(f1["method"]) == {"none", "vae", "vae_gc"}  # seeds, classifiers, 1 + 3 * 2
+    assert f1[f1["method"] == "vae"]["generated"].unique().tolist() == [30]
+    few = found[found["section"] == "few_shot_table"]
+    assert set(few["method"]) == {"none", "vae", "vae_gc", "from_shots"} and found["value"].between(0, 1).all()
+    again = tables.whole_set(toy(), "diabetes", 1, tmp_path / "elsewhere")  # the same by itself, elsewhere
+    kept = whole[whole["seed"] == 1]["value"].tolist()
+    assert [line["value"] for line in again] == kept
+
+
+def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
+    items = mnist.digit_items(toy_digits, (0,))
+    assert len(items) == 2 * 9 + 4 + 4
+    found = run_items(items, tmp_path / "items", {"a": 1}, "toy")
+    assert found.columns.tolist() == COLUMNS and found["value"].between(0, 1).all()
+    name = "few_shot/shots3_generated3/gc_seed0"
+    fresh = mnist.Digits(toy_digits.p, toy_digits.sampling, toy_digits.train, toy_digits.test, tmp_path / "other")
+    alone = run_items({name: mnist.digit_items(fresh, (0,))[name]}, tmp_path / "alone", {"a": 1}, "toy")
+    same = (found["section"] == "few_shot") & (found["shots"] == 3) & (found["method"] == "gc")
+    assert alone["value"].tolist() == found.loc[same, "value"].tolist()
+    for method in ("multi", "gc", "noise", "from_shots"):
+        pictures, labels = toy_digits.generate(method, 3, 4, 0)
+        assert pictures.shape == (12, 1, 12, 12) and labels.bincount().tolist() == [4, 4, 4]
+    whole = with_baseline(found)
+    assert (whole["method"] == "none").sum() == (found["method"] == "none").sum() + 2
+
+
+def test_done_items_are_not_done_again_unless_something_changed(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return [row("few_shot", "mnist", "none", 0, 0.5)]
+
+    for made_of, expected in (({"steps": 1}, 1), ({"steps": 1}, 1), ({"steps": 2}, 2)):
+        found = run_items({"a/b": compute}, tmp_path, made_of, "toy")
+        assert len(calls) == expected and found["value"].tolist() == [0.5]
+    with pytest.warns(ThesisWarning, match=r"mnist is left out.*--set mnist.root="):
+        assert left_out("mnist").empty
+
+
+def made_up(gains, multi=-0.05, seeds=8):
+    """MNIST results whose gain with interpolation and noise is given by the number of shots."""
+    rows = []
+    for seed in range(seeds):
+        for shots, gain in gains.items():
+            base = 0.7 + 0.01 * seed
+            for method, more in (("none", 0), ("interpolation_noise", gain), ("from_shots", 0), ("multi", multi)):
+                rows.append(row("few_shot", "mnist", method, seed, base + more + 0.001 * (seed % 2), shots=shots))
+        rows.append(row("blur", "mnist", "reconstruction", seed, 0.4, classifier="", metric="sharpness"))
+        rows.append(row("blur", "faces", "reconstruction", seed, 9.0, classifier="", metric="sharpness"))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_findings_by_hand():
+    table = finding_table(made_up({2: 0.02, 10: 0.04, 500: 0.0})).set_index("finding")
+    assert list(table.index) == ["gain_digits", "one_beats_many", "one_beats_many_fair", "vanishes", "blur"]
+    assert table["mean"].tolist() == pytest.approx([0.03, 0.07, 0.05, 0.03, 0.6])
+    assert (table["p"] == 2 / 2**8).all() and (table["verdict"] == "shown").all()
+    worse = finding_table(made_up({2: -0.02, 500: -0.02}, multi=0.1)).set_index("finding")
+    assert worse.loc["gain_digits", "verdict"] == "opposite" and worse.loc["vanishes", "verdict"] == "nothing"
+    few = finding_table(made_up({2: 0.02}, seeds=3))
+    assert (few["verdict"] == "descriptive").all() and "vanishes" not in set(few["finding"])
+
+
+def test_summaries_put_the_published_number_beside_the_first_classifier():
+    rows = [row("proben1", "glass", m, s, 0.7, classifier=c, beta="norm" * (m != "none"))
+            for s in range(3) for m in ("none", "vae", "vae_gc") for c in ("network", "forest")]  # fmt: skip
+    table = summarised(pd.DataFrame(rows, columns=COLUMNS), "proben1")
+    assert table[table["classifier"] == "network"]["published"].tolist() == [0.985, 0.977, 0.985]
+    assert table[table["classifier"] == "forest"]["published"].isna().all()
+    assert len(outside(table)) == 3
+    digits = summarised(pd.DataFrame([row("few_shot", "mnist", "gc", 0, 0.7, shots=2),
+                                      row("few_shot", "mnist", "multi", 0, 0.7, shots=2)]), "few_shot")  # fmt: skip
+    assert math.isnan(digits["published"][0]) and digits["published"][1] == 0.678
+
+
+def test_sharpness_falls_with_blur():
+    x, _ = blobs(6)
+    blurred = torch.nn.functional.avg_pool2d(x, 3, 1, 1)
+    assert looking.sharpness(x, x) == 1 and looking.sharpness(blurred, x) < 0.5
+    wave = torch.cos(torch.pi * torch.arange(8.0)).expand(1, 1, 8, 8)  # columns of 1 and -1: the Laplacian is 4 or -4
+    assert looking.edge_energy(wave) == pytest.approx(16)
+
+
+def test_sweeps_move_one_dimension_and_lines_end_at_reconstructions(toy_digits):
+    model, _ = toy_digits.single(0)
+    x = toy_digits.test[0]
+    line = looking.line_between(model, x[0], x[1], 5)
+    torch.testing.assert_close(line[[0, -1]], model.pictures(model.encode(x[None, :2])[0][0]))
+    swept = looking.sweeps(model, x[0], torch.tensor([2, 0]), steps=3)
+    assert swept.shape == (2, 3, 1, 12, 12)
+    mean = model.encode(x[None, :1])[0][0]
+    mean[0, 2] = -2.5
+    torch.testing.assert_close(swept[0, 0], model.pictures(mean)[0])
+    nats = looking.information(model, x)
+    assert nats.shape == (3,) and (nats >= 0).all()
+
+
+def bench(made) -> Bench:
+    p = Parameters(
+        name="toy", encoder=EncoderParameters(width=8, size=32),
+        training=TrainingParameters(steps=2, classes_per_batch=3, checkpoint_every=2),
+    )  # fmt: skip
+    pictures, labels = ((255 * blobs(9, 32)[0].clamp(0, 1)).to(torch.uint8).expand(-1, 3, -1, -1), blobs(9)[1])
+    return Bench("toy", p, True, lambda seed: (pictures, labels), {"test": (pictures, labels)}, MADE, made, {})
+
+
+def test_the_harness_trains_every_method_it_can_have(tmp_path):
+    def made(source, seed):
+        if source.startswith("da_fusion"):
+            raise ThesisError("there is no run")
+        return bench(None).shots(seed)
+
+    toy_bench = bench(made)
+    with pytest.warns(ThesisWarning, match="da_fusion_filter is left out: there is no run"):
+        items = harness_items(toy_bench, (0,), tmp_path / "work")
+    assert list(items) == [f"toy/{method}_seed0" for method in METHODS if "da_fusion" not in method]
+    fewer = harness_items(dataclasses.replace(toy_bench, sources=MADE[:2]), (0,), tmp_path / "work")
+    assert list(fewer) == list(items)  # without a warning
+    for name in ("toy/none_seed0", "toy/mixup_cutmix_seed0", "toy/classical_vae_seed0"):
+        rows = items[name]()
+        assert {line["metric"] for line in rows} == {"f1/test", "top1/test"}
+        assert rows[0]["generated"] == (3 if "vae" in name else 0) and rows[0]["shots"] == 3
+        assert not any((tmp_path / "work").iterdir())
+
+
+def test_mixing_gives_label_vectors_and_the_same_for_a_seed():
+    pictures, labels = torch.rand(6, 3, 8, 8), torch.arange(6) % 3
+    mix = mixup_or_cutmix(3)
+    mixed, vectors = mix(pictures, labels, 1)
+    torch.testing.assert_close(vectors.sum(1), torch.ones(6))
+    assert (vectors[torch.arange(6), labels] > 0).all() and not torch.equal(mixed, pictures)
+    torch.testing.assert_close(mix(pictures, labels, 1)[0], mixed)
+
+
+def test_unchanged_views_and_soft_labels_reach_the_training(tmp_path):
+    pictures = torch.rand(2, 3, 8, 8)
+    views = Unchanged(8, TrainingParameters().views)(pictures, 2, 0)
+    torch.testing.assert_close(views, torch.stack([pictures, pictures], 1))
+    toy_bench, seen = bench(None), []
+
+    def mix(inputs, labels, seed):
+        seen.append((inputs.shape, labels.tolist(), seed))
+        return inputs, torch.full((len(labels), 3), 1 / 3)
+
+    pool = {Kind.REAL: Pool(*toy_bench.shots(0))}
+    _, history = pretrain(Arm.CROSS_ENTROPY_REAL, pool, toy_bench.parameters, 0, tmp_path, mix=mix)
+    assert len(seen) == 2 and seen[0][0] == (24, 3, 32, 32) and seen[0][2] != seen[1][2]
+    assert history["loss"].min() >= math.log(3) - 1e-4  # cross entropy to the uniform distribution

@@ -1,0 +1,163 @@
+"""The tables of companion study 2 as text, in English and German, and the words its figures use."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from thesis_lib.evaluation.statistics import mean_interval
+from thesis_lib.figures.words import number, plus_minus, signed
+from thesis_lib.vae.tabulate import outside, summarised
+
+WORDS = {
+    "none": ("no augmentation", "keine Augmentation"),
+    "vae": ("VAE", "VAE"),
+    "vae_gc": ("VAE + GC", "VAE + GC"),
+    "noise": ("noise", "Rauschen"),
+    "interpolation": ("interpolation", "Interpolation"),
+    "extrapolation": ("extrapolation", "Extrapolation"),
+    "interpolation_noise": ("interpolation + noise", "Interpolation + Rauschen"),
+    "extrapolation_noise": ("extrapolation + noise", "Extrapolation + Rauschen"),
+    "multi": ("multi-VAE", "Multi-VAE"),
+    "from_shots": ("one VAE, shots only", "ein VAE, nur Shots"),
+    "gc": ("interpolation + noise + GC", "Interpolation + Rauschen + GC"),
+    "classical": ("classical views", "klassische Ansichten"),
+    "randaugment": ("RandAugment", "RandAugment"),
+    "mixup_cutmix": ("mixup / CutMix", "Mixup / CutMix"),
+    "da_fusion": ("DA-Fusion ID", "DA-Fusion ID"),
+    "da_fusion_filter": ("DA-Fusion + filter", "DA-Fusion + Filter"),
+    "classical_vae": ("classical + VAE", "klassisch + VAE"),
+    "classical_vae_gc": ("classical + VAE + GC", "klassisch + VAE + GC"),
+    "classical_da_fusion": ("classical + DA-Fusion ID", "klassisch + DA-Fusion ID"),
+    "classical_da_fusion_filter": ("classical + DA-Fusion + filter", "klassisch + DA-Fusion + Filter"),
+    "reconstruction": ("reconstruction", "Rekonstruktion"),
+    "early": ("early VAE", "früher VAE"),
+    "prior": ("prior samples", "Prior-Stichprobe"),
+    "network": ("small network", "kleines Netz"),
+    "forest": ("random forest", "Random Forest"),
+    "logistic": ("logistic regression", "logistische Regression"),
+    "nearest": ("nearest neighbour", "nächster Nachbar"),
+    "data": ("data", "Daten"),
+    "shots": ("examples a class", "Beispiele je Klasse"),
+    "generated": ("generated a class", "erzeugte je Klasse"),
+    "classifier": ("classifier", "Klassifikator"),
+    "method": ("method", "Verfahren"),
+    "f1": ("weighted F1", "gewichtetes F1"),
+    "gain": ("gain in weighted F1, points", "Gewinn an gewichtetem F1, Punkte"),
+    "sharpness": ("edge energy / original's", "Kantenenergie / Original"),
+    "ours": ("ours, 95 % interval", "hier, 95-%-Intervall"),
+    "published": ("published", "veröffentlicht"),
+    "table": ("table", "Tabelle"),
+    "published_count": ("published numbers", "veröffentlichte Zahlen"),
+    "outside": ("outside our interval", "außerhalb unseres Intervalls"),
+    "mean_difference": ("ours minus published, points", "hier minus veröffentlicht, Punkte"),
+    "proben1": ("PROBEN1", "PROBEN1"),
+    "few_shot_table": ("thyroid, few examples", "thyroid, wenige Beispiele"),
+    "few_shot": ("MNIST, few pictures", "MNIST, wenige Bilder"),
+    "only_generated": ("MNIST, generated alone", "MNIST, nur erzeugte"),
+    "many_generated": ("MNIST, many generated", "MNIST, viele erzeugte"),
+    "mnist": ("MNIST", "MNIST"),
+    "parts": ("parts", "Teile"),
+    "faces": ("faces", "Gesichter"),
+    "test": ("test", "Test"),
+    "field": ("field", "Feld"),
+    "finding": ("finding", "Befund"),
+    "difference": ("difference in F1, points", "Differenz in F1, Punkte"),
+    "p": ("p (Holm)", "p (Holm)"),
+    "verdict": ("verdict", "Urteil"),
+    "shown": ("Shown.", "Gezeigt."),
+    "opposite": ("The opposite was shown.", "Das Gegenteil wurde gezeigt."),
+    "nothing": ("Nothing was shown.", "Nichts wurde gezeigt."),
+    "descriptive": ("Descriptive only: too few seeds.", "Nur beschreibend: zu wenige Startwerte."),
+    "gain_table": ("few examples gain, thyroid", "wenige Beispiele gewinnen, thyroid"),
+    "gain_digits": ("few examples gain, MNIST", "wenige Beispiele gewinnen, MNIST"),
+    "one_beats_many": ("one VAE beats a VAE a class", "ein VAE schlägt einen je Klasse"),
+    "one_beats_many_fair": ("the same, trained on the shots alone", "dasselbe, nur auf den Shots trainiert"),
+    "vanishes": ("the gain vanishes with data", "der Gewinn verschwindet mit mehr Daten"),
+    "blur": ("reconstructions are blurred (share of edge energy lost)", "Rekonstruktionen sind unscharf (verlorener "
+             "Anteil der Kantenenergie)"),
+}  # fmt: skip
+
+
+def study_word(key: str, language: str = "en") -> str:
+    """The study's word for `key`; a key that is none is a name."""
+    return WORDS[key][language == "de"] if key in WORDS else key
+
+
+def readable(results: pd.DataFrame, section: str, language: str = "en") -> pd.DataFrame:
+    """A table of the source as text: a row a data set or number of examples and a classifier, a column a method.
+
+    Args:
+        results: Rows of `vae.work.COLUMNS`.
+        section: Which table.
+        language: `en` or `de`.
+
+    Returns:
+        Cells such as ``71.4 ± 3.2 (70.1)``: percent, mean, half the 95 % t interval, in brackets the published number.
+    """
+    summary = summarised(results, section)
+    columns = list(dict.fromkeys(zip(summary["method"], summary["beta"], strict=True)))
+    several = summary.groupby("method")["beta"].nunique().max() > 1 if len(summary) else False
+    head = "data" if section == "proben1" else "generated" if section == "only_generated" else "shots"
+    lines = []
+    for (data, at, classifier), rows in summary.groupby(["data", "at", "classifier"], sort=False):
+        line = {study_word(head, language): data if head == "data" else str(at)}
+        line[study_word("classifier", language)] = study_word(str(classifier), language)
+        for method, beta in columns:
+            cell = rows[(rows["method"] == method) & (rows["beta"] == beta)].to_dict("records")
+            name = study_word(method, language) + (f", β = {beta}" if several and beta else "")
+            line[name] = _cell(cell[0], language) if cell else number(float("nan"))
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _cell(row: dict[str, float], language: str) -> str:
+    text = plus_minus(number(100 * row["mean"], 1, language), row["low"], row["high"], language)
+    known = row["published"]
+    return text if math.isnan(known) else f"{text} ({number(100 * known, 1, language)})"
+
+
+def readable_gaps(results: pd.DataFrame, sections: Sequence[str], language: str = "en") -> pd.DataFrame:
+    """How many of each table's published numbers lie outside our intervals, and how far on average, in points."""
+    lines = []
+    for section in sections:
+        summary = summarised(results, section)
+        known, far = summary[summary["published"].notna()], outside(summary)
+        if len(known):
+            distance = 100 * (known["mean"] - known["published"]).mean()
+            lines.append((study_word(section, language), len(known), len(far), signed(distance, 1, language)))
+    heads = ("table", "published_count", "outside", "mean_difference")
+    return pd.DataFrame(lines, columns=[study_word(head, language) for head in heads])
+
+
+def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFrame:
+    """The harness as text: a row a method, weighted F1 in percent for each data set and split."""
+    rows = results[(results["section"] == "harness") & results["metric"].str.startswith("f1/")]
+    columns = list(dict.fromkeys(zip(rows["data"], rows["metric"], strict=True)))
+    lines = []
+    for method in dict.fromkeys(rows["method"]):
+        line = {study_word("method", language): study_word(method, language)}
+        for data, metric in columns:
+            values = rows[(rows["method"] == method) & (rows["data"] == data) & (rows["metric"] == metric)]["value"]
+            name = f"{study_word(str(data), language)}, {study_word(metric.partition('/')[2], language)}"
+            line[name] = number(float("nan"))
+            if len(values):
+                line[name] = _cell(mean_interval(values.to_numpy())._asdict() | {"published": math.nan}, language)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFrame:
+    """What `finding_table` returns as text; differences in points, that of blur in percent."""
+    lines = [
+        {
+            study_word("finding", language): study_word(row["finding"], language),
+            study_word("difference", language): plus_minus(
+                signed(100 * row["mean"], 1, language), row["low"], row["high"], language
+            ),
+            study_word("p", language): number(row["holm"], 4, language),
+            study_word("verdict", language): study_word(row["verdict"], language),
+        }
+        for row in findings.to_dict("records")
+    ]
+    return pd.DataFrame(lines)

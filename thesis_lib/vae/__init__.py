@@ -1,0 +1,1 @@
+"""Companion study 2: data augmentation with variational autoencoders (Iser, Bonn 2023)."""

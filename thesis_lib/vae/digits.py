@@ -1,0 +1,166 @@
+"""MNIST with few pictures a class: with as many generated, with generated ones only, with many generated."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from thesis_lib.datasets.mnist import read_mnist
+from thesis_lib.randomness import torch_generator
+from thesis_lib.tensors import tensor_digest
+from thesis_lib.vae.classifiers import SmallNetwork, fit_and_measure
+from thesis_lib.vae.fitting import class_members, fit
+from thesis_lib.vae.generative import genuineness, surer_half
+from thesis_lib.vae.models import PictureVAE, codes
+from thesis_lib.vae.parameters import MnistParameters, SamplingName, SamplingParameters, VaeParameters
+from thesis_lib.vae.published import DIGIT_METHODS, FEWER_METHODS
+from thesis_lib.vae.sampling import draw_codes, normal
+from thesis_lib.vae.tables import few_of_each
+from thesis_lib.vae.work import Items, Row, row
+
+BEST: SamplingName = "interpolation_noise"
+"""The source's best way with two to five pictures a class; the rows it lacks build on it."""
+OWN_METHODS = ("from_shots", "gc")
+"""Rows that the source lacks: `from_shots`, one VAE for all classes that has seen nothing but the shots; `gc`, the
+generative classifier's half of twice as many."""
+
+
+@dataclass
+class Digits:
+    """MNIST and the VAEs trained on it.
+
+    Attributes:
+        p: The study's section.
+        sampling: How codes are drawn.
+        train: Pictures (n, 1, 28, 28) in [0, 1] and labels (n,).
+        test: Likewise.
+        folder: Where trained VAEs are kept.
+    """
+
+    p: MnistParameters
+    sampling: SamplingParameters
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    folder: Path
+    _singles: dict[int, tuple[PictureVAE, PictureVAE]] = field(default_factory=dict)
+
+    def few(self, shots: int, seed: int) -> tuple[Tensor, Tensor]:
+        """So many training pictures a class and their labels."""
+        labels = self.train[1].numpy()
+        rows = few_of_each(labels, np.arange(len(labels)), shots, seed)
+        return self.train[0][rows], self.train[1][rows]
+
+    def single(self, seed: int) -> tuple[PictureVAE, PictureVAE]:
+        """The VAE trained on all training pictures without labels, and its early state."""
+        if seed not in self._singles:
+            self._singles.clear()  # one at a time: a list of items goes through the seeds in order
+            everything, file = [[torch.arange(len(self.train[0]))]], self.folder / f"mnist_seed{seed}.safetensors"
+            self._singles[seed] = fit(self._build, self.train[0], everything, [self.p.beta], self.p.fit, seed, file)
+        return self._singles[seed]
+
+    def of_shots(self, shots: int, seed: int) -> PictureVAE:
+        """A VAE for all classes that is trained on the shots alone."""
+        x, _ = self.few(shots, seed)
+        file = self.folder / f"mnist_shots{shots}_seed{seed}.safetensors"
+        return fit(self._build, x, [[torch.arange(len(x))]], [self.p.beta], self.p.multi, seed, file)[0]
+
+    def of_classes(self, shots: int, seed: int) -> list[PictureVAE]:
+        """Multi-VAE: a VAE a class, trained on its shots and what is mixed in."""
+        x, y = self.few(shots, seed)
+        found = []
+        for label, rows in enumerate(class_members(y, self.p.mix_in, seed)):
+            file = self.folder / f"mnist_shots{shots}_class{label}_seed{seed}.safetensors"
+            found.append(fit(self._build, x, [[rows]], [self.p.beta], self.p.multi, seed, file)[0])
+        return found
+
+    def _build(self) -> PictureVAE:
+        channels, side = self.train[0].shape[1:3]
+        return PictureVAE(channels, side, self.p.latent, self.p.width)
+
+    def generate(self, method: str, shots: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Generated pictures (m, 1, 28, 28) in [0, 1] and their labels, so many a class.
+
+        Args:
+            method: `none`; `multi` (prior samples of a VAE a class); one of `OWN_METHODS`; or a way of drawing codes
+                from the single VAE's codes of the shots.
+            shots: Real pictures a class.
+            per_class: Generated pictures a class.
+            seed: The seed.
+        """
+        x, y = self.few(shots, seed)
+        if method == "none":
+            return x[:0], y[:0]
+        if method == "multi":
+            parts = [
+                model.pictures(normal(per_class, model.latent, 1.0, torch_generator(seed, "prior", label)))
+                for label, model in enumerate(self.of_classes(shots, seed))
+            ]
+            return torch.cat(parts), torch.arange(len(parts)).repeat_interleave(per_class)
+        model = self.of_shots(shots, seed) if method == "from_shots" else self.single(seed)[0]
+        way: Any = method if method in get_args(SamplingName) else BEST
+        count = 2 * per_class if method == "gc" else per_class
+        z, labels = draw_codes(way, *codes(model, x), y, count, self.sampling, seed)
+        made = model.pictures(z)
+        if method == "gc":
+            early = self.single(seed)[1]
+            bad = early.pictures(codes(early, x)[0])
+            scores = genuineness(made.numpy(), x.numpy(), bad.numpy(), SmallNetwork(self.p.network, seed))
+            kept = torch.tensor(surer_half(pd.Series(scores), [labels.numpy()]).to_numpy())
+            made, labels = made[kept], labels[kept]
+        return made, labels
+
+
+def read_digits(p: VaeParameters, folder: Path) -> Digits:
+    """MNIST from the folder that the parameters name.
+
+    Raises:
+        ThesisError: As `read_mnist` does.
+    """
+    found = read_mnist(p.mnist.root)
+    train, test = (
+        (pictures.float() / 255, labels)
+        for pictures, labels in ((found.train, found.train_labels), (found.test, found.test_labels))
+    )
+    return Digits(p.mnist, p.sampling, train, test, folder)
+
+
+def digit_items(digits: Digits, seeds: tuple[int, ...]) -> Items:
+    """The work list: an item a table, number of pictures, method and seed; of a seed all items follow each other."""
+    p = digits.p
+    items: Items = {}
+    for seed in seeds:
+        cells = [("few_shot", k, k, method) for k in p.shots for method in (*DIGIT_METHODS, *OWN_METHODS)]
+        cells += [
+            ("only_generated", p.only_shots, k, m) for k in p.only_generated for m in FEWER_METHODS if m != "none"
+        ]
+        cells += [("many_generated", k, p.many, m) for k in p.many_shots for m in FEWER_METHODS if m != "none"]
+        for section, shots, count, method in cells:
+            name = f"{section}/shots{shots}_generated{count}/{method}_seed{seed}"
+            items[name] = partial(measure, digits, section, shots, count, method, seed)
+    return items
+
+
+def measure(digits: Digits, section: str, shots: int, count: int, method: str, seed: int) -> list[Row]:
+    """Weighted F1 of the small network trained on the shots and generated pictures, or on these alone."""
+    made, labels = digits.generate(method, shots, count, seed)
+    x, y = digits.few(shots, seed)
+    if section != "only_generated":
+        made, labels = torch.cat([x, made]), torch.cat([y, labels])
+    test = (digits.test[0].numpy(), digits.test[1].numpy())
+    value = fit_and_measure("network", digits.p.network, seed, (made.numpy(), labels.numpy()), test)
+    generated = 0 if method == "none" else count
+    return [row(section, "mnist", method, seed, value, shots=shots, generated=generated, beta=str(digits.p.beta))]
+
+
+def depends_on(digits: Digits) -> dict[str, Any]:
+    """What all items depend on."""
+    lists = {"root", "shots", "only_generated", "only_shots", "many", "many_shots", "map_betas", "map_fit"}
+    return {
+        "mnist": digits.p.model_dump(mode="json", exclude=lists), "sampling": digits.sampling.model_dump(),
+        "data": tensor_digest(*digits.train, *digits.test),
+    }  # fmt: skip

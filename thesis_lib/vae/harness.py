@@ -1,0 +1,263 @@
+"""One classifier, one budget, all kinds of augmentation: the main study's cross-entropy network on parts and digits."""
+
+import dataclasses
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from thesis_lib.contrastive.arms import build_pools
+from thesis_lib.contrastive.batches import Pool
+from thesis_lib.contrastive.pretraining import Mix, pretrain
+from thesis_lib.contrastive.probe import extract_features
+from thesis_lib.contrastive.views import StrongViews, Views
+from thesis_lib.datasets import PARTS_CORPUS, PreparedData, PreparedSet, few_shot, prepare_data
+from thesis_lib.diffusion.base import load_base_model
+from thesis_lib.diffusion.hardness import Hardness, load_hardness_encoder
+from thesis_lib.diffusion.miniature import read_captioned_table
+from thesis_lib.diffusion.through_vae import pass_through_vae
+from thesis_lib.errors import ThesisError, ThesisWarning
+from thesis_lib.parameters import Arm, Kind, Parameters, ViewParameters
+from thesis_lib.tensors import tensor_digest
+from thesis_lib.vae.digits import Digits
+from thesis_lib.vae.fitting import fit
+from thesis_lib.vae.generative import surer_half
+from thesis_lib.vae.methods import MADE, METHODS
+from thesis_lib.vae.models import PictureVAE, codes
+from thesis_lib.vae.parameters import HarnessParameters, VaeParameters
+from thesis_lib.vae.sampling import draw_codes
+from thesis_lib.vae.work import Items, Row, row
+
+DIGIT_VIEWS = ViewParameters(crop_scale=(0.7, 1.0), jitter_probability=0.0, grey_probability=0.0)
+Pictures = tuple[Tensor, Tensor]
+"""uint8 (n, 3, s, s) and labels (n,)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A data set of the harness.
+
+    Attributes:
+        name: `parts` or `mnist`.
+        parameters: The main study's, for network, training and views.
+        mirror: Whether views may be mirror images.
+        shots: Seed -> real training pictures.
+        tests: Split -> pictures.
+        sources: Those of `MADE` that it has at all.
+        made: One of them, seed -> generated pictures; raises a ThesisError where they cannot be had.
+        depends_on: What the results depend on beside method and seed.
+    """
+
+    name: str
+    parameters: Parameters
+    mirror: bool
+    shots: Callable[[int], Pictures]
+    tests: dict[str, Pictures]
+    sources: tuple[str, ...]
+    made: Callable[[str, int], Pictures]
+    depends_on: dict[str, Any]
+
+
+class Unchanged(Views):
+    """No views: each picture as it is, so often as asked for."""
+
+    def forward(self, pictures: Tensor, views: int, seed: int) -> Tensor:
+        """As `Views`."""
+        return pictures[:, None].expand(-1, views, -1, -1, -1)
+
+
+def mixup_or_cutmix(classes: int) -> Mix:
+    """For each batch mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899)."""
+    from torchvision.transforms import v2
+
+    choice = v2.RandomChoice([v2.MixUp(num_classes=classes), v2.CutMix(num_classes=classes)])
+
+    def mix(pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            return choice(pictures, labels)
+
+    return mix
+
+
+def harness_items(bench: Bench, seeds: tuple[int, ...], folder: Path) -> Items:
+    """The work list: an item a method and seed; methods whose pictures cannot be had are left out, with a warning."""
+    items: Items = {}
+    for seed in seeds:
+        missing = set(MADE) - set(bench.sources)
+        for source in sorted(set(bench.sources) & {"da_fusion", "da_fusion_filter"}):
+            try:
+                bench.made(source, seed)
+            except ThesisError as error:
+                missing.add(source)
+                message = f"harness: {bench.name}, seed {seed}: {source} is left out: {error}"
+                warnings.warn(message, ThesisWarning, stacklevel=2)
+        for method in METHODS:
+            if method.removeprefix("classical_") not in missing:
+                items[f"{bench.name}/{method}_seed{seed}"] = partial(compare, bench, method, seed, folder)
+    return items
+
+
+def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
+    """Train one network and measure weighted F1 and accuracy on every test split."""
+    p, source = bench.parameters, method.removeprefix("classical_")
+    real, labels = bench.shots(seed)
+    pools, arm = {Kind.REAL: Pool(real, labels)}, Arm.CROSS_ENTROPY_REAL
+    if source in MADE:
+        pools[Kind.ID], arm = Pool(*bench.made(source, seed)), Arm.CROSS_ENTROPY
+    unchanged = method in ("none", *MADE)
+    kind = Unchanged if unchanged else StrongViews if method == "randaugment" else Views
+    views = kind(p.encoder.size, p.training.views, bench.mirror)
+    mix = mixup_or_cutmix(int(labels.max()) + 1) if method == "mixup_cutmix" else None
+    work = folder / f"{bench.name}_{method}_seed{seed}"
+    network, _ = pretrain(arm, pools, p, seed, work, views=views, mix=mix)
+    rows = []
+    for split, (pictures, truth) in bench.tests.items():
+        predicted = extract_features(network, pictures, p.encoder.size).argmax(1)
+        for metric, value in _scores(truth, predicted).items():
+            made = len(pools[Kind.ID].labels) // (int(labels.max()) + 1) if source in MADE else 0
+            shots = len(labels) // (int(labels.max()) + 1)
+            rows.append(
+                row("harness", bench.name, method, seed, value, shots=shots, generated=made, metric=f"{metric}/{split}",
+                    classifier=p.encoder.architecture)
+            )  # fmt: skip
+    shutil.rmtree(work)  # the checkpoint has served
+    return rows
+
+
+def _scores(truth: Tensor, predicted: Tensor) -> dict[str, float]:
+    from sklearn.metrics import f1_score
+
+    f1 = f1_score(truth.numpy(), predicted.numpy(), average="weighted", zero_division=0)
+    return {"f1": float(f1), "top1": float((truth == predicted).double().mean())}
+
+
+def _training(main: Parameters, p: HarnessParameters, classes: int) -> Parameters:
+    """The main study's network and training, at the harness's number of steps."""
+    short = {
+        "steps": p.steps, "checkpoint_every": p.steps,
+        "classes_per_batch": min(main.training.classes_per_batch, classes),
+    }  # fmt: skip
+    return main.model_copy(update={"training": main.training.model_copy(update=short)})
+
+
+def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], Path], folder: Path) -> Bench:
+    """The main study's data: its shots, its test and field pictures, DA-Fusion pictures of its run.
+
+    All pictures have passed the base model's VAE where the main study lets them, the VAE's own have not.
+
+    Args:
+        p: The study's parameters.
+        main: The main study's, paths resolved.
+        synthetic: Seed -> folder of its run's synthetic pictures; raises a ThesisError where there are none.
+        folder: Crops and trained VAEs are kept here.
+
+    Raises:
+        ThesisError: As `prepare_data` and the base model do.
+    """
+    photographs = dataclasses.replace(
+        prepare_data(main.data, main.model.size, folder / "parts"), ood=None, oracle=None
+    )  # fmt: skip
+    base = load_base_model(main.model)
+    data = pass_through_vae(photographs, base, folder / "parts")
+    encoder = load_hardness_encoder(base, main.hardness)
+    own = _training(main, p.harness, len(data.classes))
+
+    @cache
+    def vae(seed: int) -> tuple[Pictures, Pictures]:
+        shots = _few(data, main, seed)
+        return part_pictures(p, shots, encoder, seed, folder / f"parts_seed{seed}.safetensors")
+
+    def made(source: str, seed: int) -> Pictures:
+        if source.startswith("vae"):
+            return vae(seed)[source == "vae_gc"]
+        choice = {"id_choice": "generative"} if source == "da_fusion_filter" else {}
+        chosen = main.model_copy(update={"training": main.training.model_copy(update=choice)})
+        pools = build_pools(Arm.CROSS_ENTROPY, chosen, seed, _few(data, main, seed), synthetic(seed), None)
+        return pools[Kind.ID].pictures, pools[Kind.ID].labels
+
+    splits = {
+        split: data.images.select((data.images.table["split"] == split).to_numpy()) for split in ("test", "field")
+    }
+    tests = {split: _pictures(prepared) for split, prepared in splits.items() if len(prepared.table)}
+    depends = {
+        "harness": p.harness.model_dump(mode="json", exclude={"mnist_shots"}), "sampling": p.sampling.model_dump(),
+        "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
+        "data": tensor_digest(data.images.pictures), "shots": main.data.shots,
+    }  # fmt: skip
+    return Bench("parts", own, True, lambda seed: _pictures(_few(data, main, seed)), tests, MADE, made, depends)
+
+
+def _few(data: PreparedData, main: Parameters, seed: int) -> PreparedSet:
+    return data.images.select(few_shot(data.images.table, main.data.shots, seed).index)
+
+
+def _pictures(prepared: PreparedSet) -> Pictures:
+    return prepared.pictures, torch.tensor(prepared.table["label"].to_numpy())
+
+
+def part_vae(p: VaeParameters, shots: Tensor, seed: int, file: Path) -> tuple[PictureVAE, PictureVAE]:
+    """The parts' VAE and its early state: trained without labels on the corpus of other parts and on the shots."""
+    corpus = read_captioned_table(PARTS_CORPUS, shots.shape[-1])[1]
+    everything = torch.cat([corpus, shots])
+    pools = [torch.arange(len(corpus)), torch.arange(len(corpus), len(everything))]
+    build = partial(PictureVAE, 3, shots.shape[-1], p.harness.latent, p.harness.width)
+    return fit(build, everything, [pools], [p.harness.beta], p.harness.fit, seed, file)
+
+
+def part_pictures(
+    p: VaeParameters, shots: PreparedSet, encoder: torch.nn.Module, seed: int, file: Path
+) -> tuple[Pictures, Pictures]:
+    """Pictures that the parts' VAE makes, and as many that pass for real: the surer half of twice as many.
+
+    The generative classifier sees them in the features of the main study's hardness encoder, as DA-Fusion's pictures.
+    """
+    real, labels = _pictures(shots)
+    trained, early = part_vae(p, real, seed, file)
+    unit = real.float() / 255
+    mean, log_variance = codes(trained, unit)
+    count = 2 * p.harness.generated
+    z, names = draw_codes(p.harness.sampling, mean, log_variance, labels, count, p.sampling, seed)
+    made, bad = as_bytes(trained.pictures(z)), as_bytes(early.pictures(codes(early, unit)[0]))
+    features = [F.normalize(extract_features(encoder, x, x.shape[-1]), dim=1) for x in (made, real, bad)]
+    scores = pd.Series(Hardness.genuineness(*features))
+    first = torch.arange(len(names)) % count < p.harness.generated
+    kept = torch.tensor(surer_half(scores, [names.numpy()]).to_numpy())
+    return (made[first], names[first]), (made[kept], names[kept])
+
+
+def as_bytes(pictures: Tensor) -> Tensor:
+    """Pictures in [0, 1] as uint8."""
+    return (pictures * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
+    """MNIST with few shots, its pictures with three equal channels at 32 pixels; there are no DA-Fusion pictures."""
+    encoder = main.encoder.model_copy(update={"size": 32})
+    training = main.training.model_copy(update={"views": DIGIT_VIEWS})
+    own = _training(main.model_copy(update={"encoder": encoder, "training": training}), p.harness, 10)
+    shots = p.harness.mnist_shots
+
+    def in_colour(pictures: Tensor, labels: Tensor) -> Pictures:
+        return as_bytes(pictures).expand(-1, 3, -1, -1), labels
+
+    def made(source: str, seed: int) -> Pictures:
+        method = "gc" if source == "vae_gc" else p.harness.sampling
+        return in_colour(*digits.generate(method, shots, p.harness.generated, seed))
+
+    depends = {
+        "harness": p.harness.model_dump(mode="json"), "sampling": p.sampling.model_dump(),
+        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit"}),
+        "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
+        "data": tensor_digest(*digits.train, *digits.test),
+    }  # fmt: skip
+    tests = {"test": in_colour(*digits.test)}
+    few = partial(digits.few, shots)
+    return Bench("mnist", own, False, lambda seed: in_colour(*few(seed)), tests, MADE[:2], made, depends)

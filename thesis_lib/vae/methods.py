@@ -1,0 +1,9 @@
+"""The names of what the harness compares, in the order in which tables and figures show them."""
+
+VIEWS = ("none", "classical", "randaugment", "mixup_cutmix")
+"""Views alone; mixup and CutMix come on top of classical views, RandAugment takes the place of their colour jitter."""
+MADE = ("vae", "vae_gc", "da_fusion", "da_fusion_filter")
+"""Generated pictures, half of each batch, without views."""
+WITH_VIEWS = tuple(f"classical_{name}" for name in MADE)
+"""Generated pictures, half of each batch, with classical views of all."""
+METHODS = (*VIEWS, *MADE, *WITH_VIEWS)

@@ -1,0 +1,184 @@
+"""Parameters of the study, section by section; what the source does not say stands here with the value taken."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from thesis_lib.parameters import Name, Positive, Section, Share
+from thesis_lib.vae.published import PUBLISHED_SETS
+
+Rate = Annotated[float, Field(gt=0)]
+Alpha = Annotated[float, Field(ge=0)]
+ClassifierName = Literal["network", "logistic", "forest", "nearest"]
+SamplingName = Literal["prior", "noise", "interpolation", "extrapolation", "interpolation_noise", "extrapolation_noise"]
+"""Ways to make latent codes, see `sampling.draw_codes`."""
+Counts = tuple[Positive, ...]
+Beta = Annotated[float, Field(ge=0)]
+
+
+class FitParameters(Section):
+    """Training of a VAE with Adam (Kingma and Ba 2015), a fixed number of steps."""
+
+    steps: Positive = 6000
+    batch: Positive = 64
+    learning_rate: Rate = 1e-3
+    early: Share = 0.05
+    """The early VAE, whose reconstructions are the generative classifier's bad pictures, is the one after this share of
+    the steps."""
+
+
+class SamplingParameters(Section):
+    """How latent codes are drawn from those of real examples."""
+
+    neighbours: Positive = 5
+    """Nearest neighbours of the same class among which one is drawn."""
+    step: Alpha = 0.5
+    """alpha of inter- and extrapolation, a factor (DeVries and Taylor 2017, arXiv 1702.05538, take 0.5, too)."""
+    noise: Alpha = 0.25
+    """alpha of noise, the VARIANCE of N(0, alpha): the source writes a normal distribution's second parameter, which
+    is its variance, and does not say more."""
+
+
+class NetworkParameters(Section):
+    """The small network that classifies: dense with one hidden layer for tables, two convolutions for pictures."""
+
+    width: Positive = 64
+    """Hidden units, for pictures channels of the second convolution."""
+    steps: Positive = 500
+    batch: Positive = 64
+    learning_rate: Rate = 2e-3
+
+
+class Proben1Parameters(Section):
+    """Tables with prior samples of one VAE per class, and thyroid with few examples."""
+
+    root: str | None = None
+    """The folder of PROBEN1's sets; none leaves these tables out."""
+    sets: tuple[str, ...] = tuple(PUBLISHED_SETS)
+    betas: Annotated[tuple[Beta | Literal["norm"], ...], Field(min_length=1)] = ("norm", 0.5, 1.0)
+    """Weights of the KL term; `norm` is beta = 1 normalised, 1 * d / N with N attributes."""
+    latent: Positive = 2
+    hidden: Positive = 64
+    fit: FitParameters = FitParameters()
+    mix_in: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of other classes' examples in a class's training data, for the sets that the source mixes."""
+    classifiers: Annotated[tuple[ClassifierName, ...], Field(min_length=1)] = (
+        "network",
+        "forest",
+        "logistic",
+        "nearest",
+    )
+    """The first one stands in the table beside the published numbers."""
+    bad_noise: Annotated[float, Field(gt=0)] = 1.0
+    """Bad examples of the generative classifier: variance of the noise on standardised numbers."""
+    bad_change: Share = 0.3
+    """Bad examples: probability that a binary or nominal value is drawn anew from its column."""
+    few_shot: Counts = (5, 10, 20, 30, 50, 100)
+    """Examples a class of thyroid, and as many generated."""
+
+    @model_validator(mode="after")
+    def _sets_are_known(self) -> "Proben1Parameters":
+        if unknown := sorted(set(self.sets) - set(PUBLISHED_SETS)):
+            raise ValueError(f"sets: {', '.join(unknown)} is none of {', '.join(PUBLISHED_SETS)}")
+        return self
+
+
+class MnistParameters(Section):
+    """Few-shot recognition of digits with generated ones."""
+
+    root: str | None = None
+    """The folder of MNIST's idx files; none leaves these tables out."""
+    latent: Positive = 50
+    beta: Beta = 0.5
+    """Weight of the KL term, not normalised."""
+    width: Positive = 16
+    """Channels of the VAE's first convolution."""
+    fit: FitParameters = FitParameters(steps=3000, batch=128)
+    """The single VAE, trained on all training pictures without their labels."""
+    multi: FitParameters = FitParameters(steps=400, batch=32, learning_rate=3e-3)
+    """One VAE a class, and the single VAE `from_shots`, trained on the shots alone."""
+    mix_in: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of other classes' pictures in a class's training data."""
+    shots: Counts = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
+    """Pictures a class; as many are generated."""
+    only_shots: Positive = 5
+    """Originals a class behind the table with only generated pictures."""
+    only_generated: Counts = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
+    many: Positive = 2000
+    """Generated pictures a class in the third table."""
+    many_shots: Counts = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
+    network: NetworkParameters = NetworkParameters(width=32, steps=400, learning_rate=1e-3)
+    map_betas: tuple[Beta, ...] = (0.1, 1.0, 4.0, 16.0)
+    """Latent spaces of two dimensions that are drawn."""
+    map_fit: FitParameters = FitParameters(steps=2000, batch=128)
+
+
+class CelebaParameters(Section):
+    """Latent traversals of faces."""
+
+    root: str | None = None
+    """A folder of aligned faces; none leaves the traversals out."""
+    betas: tuple[Beta, ...] = (1.0, 150.0)
+    """Weights of the KL term before normalising: beta_norm = beta * d / N with N = 64 * 64 * 3."""
+    latent: Positive = 32
+    width: Positive = 32
+    fit: FitParameters = FitParameters(steps=4000)
+    dimensions: Positive = 8
+    """The dimensions that carry most are swept."""
+
+
+class HarnessParameters(Section):
+    """One classifier, one budget, all kinds of augmentation: on the bundled parts and on MNIST."""
+
+    experiment: str | None = "parameters/quickstart.yaml"
+    """The main study's experiment that gives the parts, shots, network and training, and whose run in the folder of
+    runs gives the DA-Fusion pictures; none leaves the harness out."""
+    steps: Positive = 300
+    """Optimiser steps of each training."""
+    generated: Positive = 32
+    """Pictures a class that a VAE makes."""
+    sampling: SamplingName = "interpolation_noise"
+    """The way to draw codes, the source's best with few shots, named before the run."""
+    latent: Positive = 64
+    beta: Beta = 0.01
+    """Of the parts' VAE: weight of the KL term against squared errors, as good as pixel noise of this variance."""
+    width: Positive = 24
+    fit: FitParameters = FitParameters(steps=2000)
+    """The parts' VAE, trained on the corpus of other parts and on the shots, half of each batch from either."""
+    mnist_shots: Positive = 5
+
+
+class VaeParameters(Section):
+    """The study."""
+
+    study: Literal["vae"]
+    name: Name
+    """The run's folder: runs/<name>."""
+    description: str = ""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
+    language: Literal["en", "de"] = "en"
+    """Language of the figures and tables."""
+    sampling: SamplingParameters = SamplingParameters()
+    network: NetworkParameters = NetworkParameters()
+    proben1: Proben1Parameters = Proben1Parameters()
+    mnist: MnistParameters = MnistParameters()
+    celeba: CelebaParameters = CelebaParameters()
+    harness: HarnessParameters = HarnessParameters()
+
+    def resolved(self, root: Path) -> "VaeParameters":
+        """The same with the data's folders absolute; in a parameter file they are relative to the project."""
+        changed = {}
+        for name in ("proben1", "mnist", "celeba"):
+            section = getattr(self, name)
+            if section.root is not None:
+                absolute = os.path.abspath(root / Path(section.root).expanduser())
+                changed[name] = section.model_copy(update={"root": absolute})
+        return self.model_copy(update=changed)
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "VaeParameters":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds names one value twice: {self.seeds}")
+        return self
