@@ -9,10 +9,12 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 from torch import nn
 
+from thesis_lib.datasets import PreparedData, PreparedSet
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.ood import (
     DETECTORS,
     METRICS,
+    cue_floors,
     cue_scores,
     detector_scores,
     evaluate_arm,
@@ -253,3 +255,18 @@ def test_cues_tell_size_and_silhouette() -> None:
     assert scores["size"].argmin() == 1
     assert scores["size"][2] == pytest.approx(scores["size"][0], abs=0.02)
     assert scores["silhouette"][0] > scores["silhouette"][2] > scores["silhouette"][1]
+
+
+def test_pictures_without_a_mask_give_no_floor() -> None:
+    def prepared(sides: list[int], **columns: object) -> PreparedSet:
+        masks = torch.zeros(len(sides), 16, 16, dtype=torch.bool)
+        for mask, side in zip(masks, sides, strict=True):
+            mask[:side, :side] = True
+        return PreparedSet(pd.DataFrame(columns), torch.zeros(len(sides), 3, 16, 16, dtype=torch.uint8), masks)
+
+    sides, splits = [8, 9, 8, 9, 0, 8], ["train"] * 3 + ["test"] * 3
+    images = prepared(sides, split=splits, label=[0] * 6, class_name=["a"] * 6)
+    sets, parts = ["near", "near", "far", "far"], ["p", "p", "q", "q"]
+    ood = prepared([15, 0, 0, 0], set=sets, class_name=parts, split=["test"] * 4)
+    floors = cue_floors(PreparedData(images, ood, None, ["a"]), np.arange(3), 1)
+    assert floors == {cue: {"test against near": 1.0} for cue in ("size", "silhouette")}

@@ -151,6 +151,8 @@ def cue_scores(bank_masks: Tensor, masks: Tensor, k: int) -> dict[str, np.ndarra
 def cue_floors(data: PreparedData, bank_rows: ArrayLike, k: int) -> dict[str, dict[str, float]]:
     """Part-averaged AUROC that size and silhouette alone reach: cue -> "<ID split> against <OOD set>" -> AUROC.
 
+    Pictures without a mask have neither and are left out, and so is a comparison that has none left.
+
     Args:
         data: Tables and masks; it must have OOD pictures.
         bank_rows: Rows of the real training pictures.
@@ -160,18 +162,19 @@ def cue_floors(data: PreparedData, bank_rows: ArrayLike, k: int) -> dict[str, di
         raise ThesisError("there are no OOD pictures, so cues cannot be measured against them: leave the floors out")
     bank = data.images.masks[np.asarray(bank_rows)]
     inside, outside = (cue_scores(bank, prepared.masks, k) for prepared in (data.images, data.ood))
+    masked, ood_masked = (prepared.masks.flatten(1).any(1).numpy() for prepared in (data.images, data.ood))
     table, floors = data.ood.table, {}
     for cue in inside:
         floors[cue] = {
             f"{split} against {name}": ood_metrics(
-                inside[cue][(data.images.table["split"] == split).to_numpy()],
+                inside[cue][own],
                 outside[cue][chosen],
                 table["class_name"].to_numpy(str)[chosen],
             )["auroc"]
             for split in ("test", "field")
             for name in ("near", "far")
-            if (chosen := ((table["set"] == name) & (table["split"] == "test")).to_numpy()).any()
-            and (data.images.table["split"] == split).any()
+            if (chosen := ((table["set"] == name) & (table["split"] == "test")).to_numpy() & ood_masked).any()
+            and (own := (data.images.table["split"] == split).to_numpy() & masked).any()
         }
     return floors
 
