@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from thesis_lib.figures.galleries import contact_sheet
-from thesis_lib.figures.style import COLOURS, localise, panels, styled
+from thesis_lib.figures.style import COLOURS, localise, name_rows, panels, styled
 from thesis_lib.figures.words import metric_label, metric_scale, number, word, wrapped
 from thesis_lib.parameters import Kind
 
@@ -207,10 +207,7 @@ def audit_shifts(table: pd.DataFrame, language: str = "en") -> Figure:
                     ax.plot(values.mean(), y, markersize=5, **look, fillstyle="none" if field else "full",
                             label=word(metric.rpartition("/")[2], language))  # fmt: skip
         ax.axvline(0, color="0.5", linewidth=0.8)
-        ax.set_yticks(range(len(errata)), [wrapped(erratum_label(e, language), 1.5, 7) for e in errata])
-        ax.set_ylim(len(errata) - 0.4, -0.6)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="both", color="0.9", linewidth=0.5)
+        name_rows(ax, [wrapped(erratum_label(e, language), 1.5, 7) for e in errata])
         ax.set_title(wrapped(title, 1.5, 8))
         ax.set_xlabel(unit)
         ax.margins(x=0.12)

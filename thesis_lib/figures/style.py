@@ -1,6 +1,6 @@
 """The look of all figures: sizes of an A4 thesis, colours for colour-blind readers, shapes for readers in grey."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -104,6 +104,14 @@ def localise(axes: Axes, language: str) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_formatter(), ScalarFormatter):
             axis.set_major_formatter(LanguageFormatter(language))
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Lines of a figure from the top down: their names on the left, a faint grid."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="both", color="0.9", linewidth=0.5)
 
 
 def series_style(index: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.statistics import mean_interval
-from thesis_lib.figures.style import COLOURS, MARKERS, localise, panels, series_style, styled
+from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, panels, series_style, styled
 from thesis_lib.figures.vae_tables import study_word
 from thesis_lib.figures.words import number, wrapped
 from thesis_lib.vae.methods import MADE, METHODS, VIEWS
@@ -91,6 +91,12 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     return min(values) - room, max(values) + room
 
 
+def _seed_dots(ax: Axes, values: np.ndarray, y: float) -> None:
+    """Several seeds as small open dots in a line."""
+    if len(values) > 1:
+        ax.plot(values, [y] * len(values), "o", markersize=2, fillstyle="none", color="0.35", markeredgewidth=0.4)
+
+
 def _shots_axis(ax: Axes, values: Sequence[int]) -> None:
     """A logarithmic axis that names at most five of the numbers measured."""
     ax.set_xscale("log")
@@ -163,10 +169,7 @@ def set_gains(results: pd.DataFrame, language: str = "en") -> Figure:
                 reach.append(100 * (theirs.iloc[0] - base.iloc[0]))
                 ax.plot(reach[-1], y, markersize=3.5, **look)
         ax.set_title(study_word(method, language))
-        ax.set_yticks(range(len(lines)), [f"{data}, β = {beta}" for data, beta in lines])
-        ax.set_ylim(len(lines) - 0.4, -0.6)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="both", color="0.9", linewidth=0.5)
+        name_rows(ax, [f"{data}, β = {beta}" for data, beta in lines])
         localise(ax, language)
     axes[0].set_xlim(_around(reach))
     shown = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
@@ -222,19 +225,14 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
             group = 0 if method in VIEWS else 1 if method in MADE else 2
             colour = COLOURS[(0, 3, 2)[group]]
             mean, low, high = mean_interval(values)
-            if len(values) > 1:
-                ax.plot(values, [y + 0.28] * len(values), "o", markersize=2, fillstyle="none", color="0.35",
-                        markeredgewidth=0.4)  # fmt: skip
+            _seed_dots(ax, values, y + 0.28)
             ax.plot([low, high], [y, y], color=colour, linewidth=1.4)
             ax.plot(mean, y, MARKERS[group], color=colour, markersize=4.5)
             if method == "none":
                 ax.axvline(mean, color="0.5", linewidth=0.7, linestyle=":")
         split = study_word(metric.partition("/")[2], language)
         ax.set_title(f"{study_word(data, language)}, {split}")
-        ax.set_yticks(range(len(methods)), [study_word(method, language) for method in methods])
-        ax.set_ylim(len(methods) - 0.4, -0.6)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="both", color="0.9", linewidth=0.5)
+        name_rows(ax, [study_word(method, language) for method in methods])
         localise(ax, language)
     figure.supxlabel(f"{study_word('f1', language)} in %", fontsize=8)
     return figure
@@ -248,9 +246,7 @@ def blur_figure(results: pd.DataFrame, language: str = "en") -> Figure:
     figure, (ax,) = panels(1, 1, 0.7 + 0.22 * len(lines))
     for y, (data, method, beta) in enumerate(lines):
         values = rows[(rows["data"] == data) & (rows["method"] == method) & (rows["beta"] == beta)]["value"].to_numpy()
-        if len(values) > 1:
-            ax.plot(values, [y + 0.25] * len(values), "o", markersize=2, fillstyle="none", color="0.35",
-                    markeredgewidth=0.4)  # fmt: skip
+        _seed_dots(ax, values, y + 0.25)
         index = list(dict.fromkeys(rows["data"])).index(data)
         ax.plot(values.mean(), y, MARKERS[index], color=COLOURS[index], markersize=4.5)
     ax.axvline(1, color="0.5", linewidth=0.7, linestyle=":")
@@ -258,13 +254,10 @@ def blur_figure(results: pd.DataFrame, language: str = "en") -> Figure:
         f"{study_word(data, language)}, {study_word(method, language)}" + (f", β = {beta}" if beta else "")
         for data, method, beta in lines
     ]
-    ax.set_yticks(range(len(lines)), labels)
-    ax.set_ylim(len(lines) - 0.4, -0.6)
+    name_rows(ax, labels)
     ax.set_xscale("log")
     ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if tick >= 0.5 * rows["value"].min()]
     ax.set_xticks(ticks, [number(tick, 2, language) for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.grid(axis="both", color="0.9", linewidth=0.5)
-    ax.tick_params(axis="y", length=0)
     ax.set_xlabel(study_word("sharpness", language))
     return figure

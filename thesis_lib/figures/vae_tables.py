@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from thesis_lib.evaluation.statistics import mean_interval
-from thesis_lib.figures.words import number, plus_minus, signed
+from thesis_lib.figures.words import number, plus_minus, signed, word
 from thesis_lib.vae.tabulate import outside, summarised
 
 WORDS = {
@@ -46,7 +46,6 @@ WORDS = {
     "gain": ("gain in weighted F1, points", "Gewinn an gewichtetem F1, Punkte"),
     "sharpness": ("edge energy / original's", "Kantenenergie / Original"),
     "ours": ("ours, 95 % interval", "hier, 95-%-Intervall"),
-    "published": ("published", "veröffentlicht"),
     "table": ("table", "Tabelle"),
     "published_count": ("published numbers", "veröffentlichte Zahlen"),
     "outside": ("outside our interval", "außerhalb unseres Intervalls"),
@@ -56,19 +55,11 @@ WORDS = {
     "few_shot": ("MNIST, few pictures", "MNIST, wenige Bilder"),
     "only_generated": ("MNIST, generated alone", "MNIST, nur erzeugte"),
     "many_generated": ("MNIST, many generated", "MNIST, viele erzeugte"),
-    "mnist": ("MNIST", "MNIST"),
     "parts": ("parts", "Teile"),
     "faces": ("faces", "Gesichter"),
-    "test": ("test", "Test"),
-    "field": ("field", "Feld"),
     "finding": ("finding", "Befund"),
     "difference": ("difference in F1, points", "Differenz in F1, Punkte"),
     "p": ("p (Holm)", "p (Holm)"),
-    "verdict": ("verdict", "Urteil"),
-    "shown": ("Shown.", "Gezeigt."),
-    "opposite": ("The opposite was shown.", "Das Gegenteil wurde gezeigt."),
-    "nothing": ("Nothing was shown.", "Nichts wurde gezeigt."),
-    "descriptive": ("Descriptive only: too few seeds.", "Nur beschreibend: zu wenige Startwerte."),
     "gain_table": ("few examples gain, thyroid", "wenige Beispiele gewinnen, thyroid"),
     "gain_digits": ("few examples gain, MNIST", "wenige Beispiele gewinnen, MNIST"),
     "one_beats_many": ("one VAE beats a VAE a class", "ein VAE schlägt einen je Klasse"),
@@ -80,8 +71,8 @@ WORDS = {
 
 
 def study_word(key: str, language: str = "en") -> str:
-    """The study's word for `key`; a key that is none is a name."""
-    return WORDS[key][language == "de"] if key in WORDS else key
+    """The study's own word for `key`, or the one that all figures share."""
+    return WORDS[key][language == "de"] if key in WORDS else word(key, language)
 
 
 def readable(results: pd.DataFrame, section: str, language: str = "en") -> pd.DataFrame:

@@ -80,11 +80,11 @@ def build_classifier(name: ClassifierName, p: NetworkParameters, seed: int) -> A
     return KNeighborsClassifier(n_neighbors=1)
 
 
-def weighted_f1(classifier: Any, x: np.ndarray, y: np.ndarray) -> float:
-    """Weighted F1 of a fitted classifier: the mean of the classes' F1, each weighted by its true examples."""
+def weighted_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Weighted F1 of labels (n,): the mean of the classes' F1, each weighted by its true examples."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(y, classifier.predict(x), average="weighted", zero_division=0))
+    return float(f1_score(truth, predicted, average="weighted", zero_division=0))
 
 
 def fit_and_measure(
@@ -95,4 +95,4 @@ def fit_and_measure(
     (x, y), (tested, truth) = train, test
     if name != "network":
         x, tested = x.reshape(len(x), -1), tested.reshape(len(tested), -1)
-    return weighted_f1(build_classifier(name, p, seed).fit(x, y), tested, truth)
+    return weighted_f1(truth, build_classifier(name, p, seed).fit(x, y).predict(tested))

@@ -1,5 +1,6 @@
 """MNIST with few pictures a class: with as many generated, with generated ones only, with many generated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -129,7 +130,7 @@ def read_digits(p: VaeParameters, folder: Path) -> Digits:
     return Digits(p.mnist, p.sampling, train, test, folder)
 
 
-def digit_items(digits: Digits, seeds: tuple[int, ...]) -> Items:
+def digit_items(digits: Digits, seeds: Sequence[int]) -> Items:
     """The work list: an item a table, number of pictures, method and seed; of a seed all items follow each other."""
     p = digits.p
     items: Items = {}

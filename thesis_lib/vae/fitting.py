@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.randomness import derive_seed, numpy_generator, torch_generator
-from thesis_lib.tensors import load_tensors, save_tensors, tensor_digest
+from thesis_lib.tensors import made_once, tensor_digest
 from thesis_lib.vae.models import PictureVAE, TableVAE, objective
 from thesis_lib.vae.parameters import FitParameters
 
@@ -73,16 +73,16 @@ def fit(
         "fit": p.model_dump(mode="json"), "seed": seed, "betas": list(betas), "examples": tensor_digest(x),
         "members": tensor_digest(*[pool for pools in members for pool in pools]), "model": str(trained),
     }  # fmt: skip
-    kept = load_tensors(file) if file.exists() else ({}, {})
-    if kept[1] != made_of:
+
+    def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
         snapshot = _train(trained, x, members, torch.tensor(betas, dtype=torch.float32), p, seed, file.stem)
         tensors = {f"early.{name}": value for name, value in snapshot.items()}
-        tensors |= {f"trained.{name}": value for name, value in trained.state_dict().items()}
-        save_tensors(file, tensors, **made_of)
-        kept = load_tensors(file)
+        return tensors | {f"trained.{name}": value for name, value in trained.state_dict().items()}, {}
+
+    kept, _ = made_once(file, made_of, make)
     for name, model in (("trained", trained), ("early", early)):
         prefix = f"{name}."
-        model.load_state_dict({k.removeprefix(prefix): v for k, v in kept[0].items() if k.startswith(prefix)})
+        model.load_state_dict({k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)})
         model.eval().requires_grad_(False)
     return trained, early
 

@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from thesis_lib.diffusion.through_vae import pass_through_vae
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameters import Arm, Kind, Parameters, ViewParameters
 from thesis_lib.tensors import tensor_digest
+from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.generative import surer_half
@@ -87,7 +88,7 @@ def mixup_or_cutmix(classes: int) -> Mix:
     return mix
 
 
-def harness_items(bench: Bench, seeds: tuple[int, ...], folder: Path) -> Items:
+def harness_items(bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
     """The work list: an item a method and seed; methods whose pictures cannot be had are left out, with a warning."""
     items: Items = {}
     for seed in seeds:
@@ -109,34 +110,31 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
     """Train one network and measure weighted F1 and accuracy on every test split."""
     p, source = bench.parameters, method.removeprefix("classical_")
     real, labels = bench.shots(seed)
+    classes = int(labels.max()) + 1
     pools, arm = {Kind.REAL: Pool(real, labels)}, Arm.CROSS_ENTROPY_REAL
     if source in MADE:
         pools[Kind.ID], arm = Pool(*bench.made(source, seed)), Arm.CROSS_ENTROPY
     unchanged = method in ("none", *MADE)
     kind = Unchanged if unchanged else StrongViews if method == "randaugment" else Views
     views = kind(p.encoder.size, p.training.views, bench.mirror)
-    mix = mixup_or_cutmix(int(labels.max()) + 1) if method == "mixup_cutmix" else None
+    mix = mixup_or_cutmix(classes) if method == "mixup_cutmix" else None
     work = folder / f"{bench.name}_{method}_seed{seed}"
     network, _ = pretrain(arm, pools, p, seed, work, views=views, mix=mix)
     rows = []
+    shots, made = len(labels) // classes, len(pools[Kind.ID].labels) // classes if source in MADE else 0
     for split, (pictures, truth) in bench.tests.items():
         predicted = extract_features(network, pictures, p.encoder.size).argmax(1)
-        for metric, value in _scores(truth, predicted).items():
-            made = len(pools[Kind.ID].labels) // (int(labels.max()) + 1) if source in MADE else 0
-            shots = len(labels) // (int(labels.max()) + 1)
+        scores = {
+            "f1": weighted_f1(truth.numpy(), predicted.numpy()),
+            "top1": float((truth == predicted).double().mean()),
+        }
+        for metric, value in scores.items():
             rows.append(
                 row("harness", bench.name, method, seed, value, shots=shots, generated=made, metric=f"{metric}/{split}",
                     classifier=p.encoder.architecture)
             )  # fmt: skip
     shutil.rmtree(work)  # the checkpoint has served
     return rows
-
-
-def _scores(truth: Tensor, predicted: Tensor) -> dict[str, float]:
-    from sklearn.metrics import f1_score
-
-    f1 = f1_score(truth.numpy(), predicted.numpy(), average="weighted", zero_division=0)
-    return {"f1": float(f1), "top1": float((truth == predicted).double().mean())}
 
 
 def _training(main: Parameters, p: HarnessParameters, classes: int) -> Parameters:
@@ -203,9 +201,14 @@ def _pictures(prepared: PreparedSet) -> Pictures:
     return prepared.pictures, torch.tensor(prepared.table["label"].to_numpy())
 
 
+@cache
+def _corpus(size: int) -> Tensor:
+    return read_captioned_table(PARTS_CORPUS, size)[1]
+
+
 def part_vae(p: VaeParameters, shots: Tensor, seed: int, file: Path) -> tuple[PictureVAE, PictureVAE]:
     """The parts' VAE and its early state: trained without labels on the corpus of other parts and on the shots."""
-    corpus = read_captioned_table(PARTS_CORPUS, shots.shape[-1])[1]
+    corpus = _corpus(shots.shape[-1])
     everything = torch.cat([corpus, shots])
     pools = [torch.arange(len(corpus)), torch.arange(len(corpus), len(everything))]
     build = partial(PictureVAE, 3, shots.shape[-1], p.harness.latent, p.harness.width)

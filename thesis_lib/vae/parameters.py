@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from thesis_lib.parameters import Name, Positive, Section, Share
+from thesis_lib.parameters import Common, Positive, Section, Share
 from thesis_lib.vae.published import PUBLISHED_SETS
 
 Rate = Annotated[float, Field(gt=0)]
@@ -150,16 +150,11 @@ class HarnessParameters(Section):
     mnist_shots: Positive = 5
 
 
-class VaeParameters(Section):
+class VaeParameters(Common):
     """The study."""
 
     study: Literal["vae"]
-    name: Name
-    """The run's folder: runs/<name>."""
-    description: str = ""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
-    language: Literal["en", "de"] = "en"
-    """Language of the figures and tables."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2, 3, 4]
     sampling: SamplingParameters = SamplingParameters()
     network: NetworkParameters = NetworkParameters()
     proben1: Proben1Parameters = Proben1Parameters()
@@ -176,9 +171,3 @@ class VaeParameters(Section):
                 absolute = os.path.abspath(root / Path(section.root).expanduser())
                 changed[name] = section.model_copy(update={"root": absolute})
         return self.model_copy(update=changed)
-
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> "VaeParameters":
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds names one value twice: {self.seeds}")
-        return self

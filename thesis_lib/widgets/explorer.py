@@ -98,7 +98,7 @@ class AugmentationExplorer(widgets.VBox):
         self._setting = self._busy = False
         self._worker = threading.Thread()
         self._stop = threading.Event()
-        positions = [position for position in {*grid.around(), *grid.across()} if grid.picture(position) is not None]
+        positions = list(dict.fromkeys([*grid.around(), *grid.across()]))
         self.judging = JudgingPanel(
             grid, Judgements(self.folder / "judgements.csv"), positions, lambda: self.position, self.go
         )

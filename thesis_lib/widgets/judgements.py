@@ -154,7 +154,8 @@ class JudgingPanel(widgets.VBox):
         done = len(self._record.judged(self.number.value))
         words = [f"pass {self.number.value}: {done} judged"]
         if self.blind.value:
-            words.append(f"{len(self._left())} left" if self._left() else "<b>all pictures are judged</b>")
+            left = len(self._left())
+            words.append(f"{left} left" if left else "<b>all pictures are judged</b>")
         found = self._record.agreement()
         if found["pictures"]:
             kappa = "not defined" if found["kappa"] != found["kappa"] else f"{found['kappa']:.2f}"
