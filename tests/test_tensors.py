@@ -1,11 +1,20 @@
 """Files are whole or absent; a checkpoint restores training exactly, or not at all."""
 
+import warnings
+
 import pytest
 import torch
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.storage import write_text
-from thesis_lib.tensors import load_checkpoint, load_tensors, save_checkpoint, save_tensors, tensor_digest
+from thesis_lib.tensors import (
+    load_checkpoint,
+    load_tensors,
+    save_checkpoint,
+    save_tensors,
+    tensor_digest,
+    warn_of_slow_bf16,
+)
 
 
 def train(module, optimizer, steps):
@@ -59,3 +68,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     with pytest.raises(TypeError):
         write_text(tmp_path / "a.txt", 3)
     assert (tmp_path / "a.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_slow_bf16_is_said_where_the_processor_lacks_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for there, said in ({"avx2": True, "avx512_bf16": False}, 1), ({"avx2": True, "amx_bf16": True}, 0):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda there=there: there)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn_of_slow_bf16("bf16", "training.precision", "fp32")
+        assert len(caught) == said
+        assert all("--set training.precision=fp32" in str(warning.message) for warning in caught)

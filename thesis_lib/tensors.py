@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.storage import atomic
 
 
@@ -22,6 +23,33 @@ def best_device() -> torch.device:
 def device_of(module: torch.nn.Module) -> torch.device:
     """Where a module's parameters lie."""
     return next(module.parameters()).device
+
+
+def bf16_is_native() -> bool:
+    """Whether the device multiplies in bfloat16 itself; where a processor does not, bf16 is several times slower."""
+    if best_device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+def warn_of_slow_bf16(precision: str, parameter: str, instead: str) -> None:
+    """Say where bf16 is asked for and slow.
+
+    Args:
+        precision: What is asked for.
+        parameter: The name of the parameter that asks for it.
+        instead: Its value that does without bf16.
+
+    Warns:
+        ThesisWarning: The device has no bfloat16 of its own.
+    """
+    if precision == "bf16" and not bf16_is_native():
+        warnings.warn(
+            f"{parameter}: bf16 is slower than fp32 on this processor, which has no instructions for it: "
+            f"--set {parameter}={instead}",
+            ThesisWarning,
+            stacklevel=3,
+        )
 
 
 def tensor_digest(*tensors: torch.Tensor) -> str:

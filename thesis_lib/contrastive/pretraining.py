@@ -20,7 +20,7 @@ from thesis_lib.errors import ThesisWarning
 from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
 from thesis_lib.randomness import derive_seed
 from thesis_lib.storage import write_table
-from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest
+from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest, warn_of_slow_bf16
 
 Mix = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 """Pictures (n, 3, h, w), labels (n,) and a seed to mixed pictures and label vectors (n, classes)."""
@@ -119,6 +119,7 @@ def pretrain(
         ThesisError: The data has too few classes or lacks pictures of a kind.
     """
     p = parameters.training
+    warn_of_slow_bf16(p.precision, "training.precision", "fp32")
     AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
     accelerator = Accelerator(mixed_precision="no" if p.precision == "fp32" else p.precision)
     composer = BatchComposer(pools, arm, p, seed)

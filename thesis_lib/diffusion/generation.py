@@ -25,7 +25,7 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import GenerationParameters, SetParameters
 from thesis_lib.randomness import derive_seed, numpy_generator
 from thesis_lib.storage import atomic, write_table
-from thesis_lib.tensors import tensor_digest
+from thesis_lib.tensors import tensor_digest, warn_of_slow_bf16
 
 ROW = "thesis"
 """Name of the PNG text chunk that holds a picture's manifest row."""
@@ -177,6 +177,7 @@ def generate(
     Raises:
         ThesisError: The disk is full, or an object mask is empty; what was made is kept.
     """
+    warn_of_slow_bf16(p.precision, "generation.precision", "model")
     base = dataclasses.replace(base, autocast=torch.bfloat16 if p.precision == "bf16" else None)
     needed = sorted(work["source"].unique())
     position = {row: i for i, row in enumerate(needed)}

@@ -33,6 +33,7 @@ from thesis_lib.parameters import (
     TrainingParameters,
 )
 from thesis_lib.storage import write_table
+from thesis_lib.tensors import bf16_is_native
 from thesis_lib.vae.generative import genuineness
 
 GREY = 128
@@ -83,7 +84,8 @@ def train_hardness_encoder(
         name="hardness",
         encoder=EncoderParameters(width=32, stem="standard", size=pictures.shape[-1]),
         training=TrainingParameters(
-            optimizer="adamw", learning_rate=2e-3, temperature=0.1, steps=steps, precision="bf16",
+            optimizer="adamw", learning_rate=2e-3, temperature=0.1, steps=steps,
+            precision="bf16" if bf16_is_native() else "fp32",
             classes_per_batch=min(32, len(labels.unique())),
         ),
     )  # fmt: skip

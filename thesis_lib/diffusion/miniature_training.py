@@ -28,7 +28,14 @@ from thesis_lib.diffusion.miniature import (
     to_model_range,
 )
 from thesis_lib.randomness import numpy_generator, torch_generator
-from thesis_lib.tensors import best_device, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from thesis_lib.tensors import (
+    best_device,
+    bf16_is_native,
+    load_checkpoint,
+    load_tensors,
+    save_checkpoint,
+    save_tensors,
+)
 
 
 class _Training:
@@ -116,7 +123,7 @@ def train_vae(pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
         if torch.rand((), generator=generator) < 0.5:
             batch = batch.flip(-1)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_native()):
             posterior = vae.encode(batch).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample
@@ -173,7 +180,7 @@ def finish_decoder(
         wanted = to_model_range((pictures[rows].flip(-1) if flip else pictures[rows]).to(vae.device))
         wanted = wanted[:, :, down * y : down * (y + half), down * x : down * (x + half)]
         given = latents[flip, rows, :, y : y + half, x : x + half].to(vae.device) / vae.config.scaling_factor
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with torch.autocast(vae.device.type, torch.bfloat16, enabled=bf16_is_native()):
             decoded = vae.decode(given.contiguous(memory_format=torch.channels_last)).sample
         error = F.mse_loss(decoded.float(), wanted)
         training.step(error, psnr=_decibels(error))
@@ -261,7 +268,7 @@ def train_unet(
         timesteps = torch.randint(1000, (len(rows),), generator=generator)
         noisy = scheduler.add_noise(clean, noise, timesteps)
         text = text_encoder(ids.to(device)).last_hidden_state
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_native()):
             predicted = unet(noisy.to(device), timesteps.to(device), text).sample
         error = (predicted.float() - noise.to(device)).square().mean((1, 2, 3))
         snr = compute_snr(scheduler, timesteps)

@@ -67,9 +67,12 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
     classes = 0
     try:
         from thesis_lib.datasets import few_shot, read_tables
+        from thesis_lib.tensors import warn_of_slow_bf16
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ThesisWarning)
+            warn_of_slow_bf16(parameters.generation.precision, "generation.precision", "model")
+            warn_of_slow_bf16(parameters.training.precision, "training.precision", "fp32")
             images, ood, oracle = read_tables(parameters.data)
         remarks += [str(warning.message) for warning in caught if warning.category is ThesisWarning]
         classes = images["class_name"].nunique()
