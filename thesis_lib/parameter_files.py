@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise.parameters import PairwiseTripletParameters
 from thesis_lib.parameters import Experiment, Parameters, Study, sentence
+from thesis_lib.vae.parameters import VaeParameters
 
-STUDIES: dict[str, type[Study]] = {"pairwise_triplet": PairwiseTripletParameters}
+STUDIES: dict[str, type[Study]] = {"pairwise_triplet": PairwiseTripletParameters, "vae": VaeParameters}
 """The companion studies' parameters by the value of `study`."""
 
 

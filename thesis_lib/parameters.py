@@ -3,9 +3,11 @@
 Unknown names, wrong types and values out of range are refused with one sentence each.
 """
 
+import os
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -388,8 +390,13 @@ class Common(Section):
         return self
 
 
+def absolute(path: str | None, root: Path) -> str | None:
+    """A path of a parameter file, which is relative to the project's `root`, made absolute; none stays none."""
+    return None if path is None else os.path.abspath(root / Path(path).expanduser())
+
+
 class DataRoot(Section):
-    """Where a companion study's data lie."""
+    """A section of a companion study that names a folder of data."""
 
     root: str | None = None
     """The folder; relative to the project where it is not absolute."""
@@ -399,11 +406,32 @@ class Study(Common):
     """A companion study: one notebook, which `study` names; its own model stands in the study's package."""
 
     study: str
-    data: DataRoot = DataRoot()
+
+    @property
+    def sections(self) -> dict[str, DataRoot]:
+        """Its sections with folders of data, by name."""
+        return {name: section for name, section in self if isinstance(section, DataRoot)}
+
+    def resolved(self, root: Path) -> Self:
+        """The same with the folders of data absolute."""
+        changed = {
+            name: section.model_copy(update={"root": absolute(section.root, root)})
+            for name, section in self.sections.items()
+        }
+        return self.model_copy(update=changed)
+
+    @property
+    def main_experiment(self) -> str | None:
+        """The parameter file, relative to the project, of the main experiment whose run it reads; none reads none."""
+        return None
 
     @property
     def seconds(self) -> float:
         """About how long it takes on two cores, for `thesis check`."""
+        raise NotImplementedError
+
+    def data_problems(self) -> tuple[list[str], list[str]]:
+        """What is wrong with its data, a sentence each, and remarks; folders are absolute, nothing is downloaded."""
         raise NotImplementedError
 
 

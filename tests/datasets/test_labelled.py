@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import struct
 import tarfile
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.datasets.toy import write_idx
 from thesis_lib.datasets.cifar10 import CLASSES, read_cifar10
 from thesis_lib.datasets.mnist import read_idx, read_mnist
 from thesis_lib.errors import ThesisError
@@ -18,12 +18,6 @@ from thesis_lib.pairwise.parameters import PicturesParameters
 from thesis_lib.pairwise.pictures import missing, read_set
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
-
-
-def write_idx(path: Path, array: np.ndarray, packed: bool = False) -> None:
-    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    content = head + array.astype(np.uint8).tobytes()
-    path.write_bytes(gzip.compress(content) if packed else content)
 
 
 def write_mnist(folder: Path, packed: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.datasets.toy import write_proben1
 from thesis_lib.datasets.proben1 import CODINGS, read_proben1
 from thesis_lib.errors import ThesisError, ThesisWarning
 
@@ -13,27 +14,14 @@ ATTRIBUTES = {"card": (15, 2), "diabetes": (8, 2), "gene": (60, 3), "glass": (9,
     "horse": (20, 3),
     "thyroid": (21, 3),
 }
-HEADER = """bool_in=0
-real_in={}
-bool_out={}
-real_out=0
-training_examples={}
-validation_examples=1
-test_examples=1
-"""
-
-
-def write(root: Path, name: str, lines: list[str], inputs: int, outputs: int, training: int) -> Path:
-    file = root / name / f"{name}1.dt"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(HEADER.format(inputs, outputs, training) + "\n".join(lines) + "\n")
-    return root
 
 
 def diabetes(root: Path, lines: list[str] | None = None, training: int = 4) -> Path:
     numbers = [" ".join(f"{0.1 * i + 0.01 * j:.2f}" for j in range(8)) for i in range(6)]
     labels = ["1 0", "0 1"] * 3
-    return write(root, "diabetes", lines or [f"{x} {y}" for x, y in zip(numbers, labels, strict=True)], 8, 2, training)
+    return write_proben1(
+        root, "diabetes", lines or [f"{x} {y}" for x, y in zip(numbers, labels, strict=True)], 8, 2, training
+    )
 
 
 def test_values_labels_and_the_official_split(tmp_path):
@@ -48,7 +36,7 @@ def test_codes_become_one_hot(tmp_path):
     # a horse: age; five numbers with flags, all missing but the first; then nominal ones with a level for missing
     start = "1 0.5 0 0 1 0 1 0 1 0 1"
     rest = "0 0 0 0 0 0 1  0 1  0 0 0 0 0 1  0 1  0 1 0 0 0.33 0  0 1 0 1 0 1 0 1  1 0 0 0 0 0  0 1 0 1  0 0 0 1  0.2 0"
-    root = write(tmp_path, "horse", [f"{start} {rest} 1 0 0", f"{start} {rest} 0 1 0"] * 3, 58, 3, 4)
+    root = write_proben1(tmp_path, "horse", [f"{start} {rest} 1 0 0", f"{start} {rest} 0 1 0"] * 3, 58, 3, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table = read_proben1(root, "horse")

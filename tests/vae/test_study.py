@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from sklearn.metrics import f1_score
 
 from tests.vae.toy import ATTRIBUTES, blobs
@@ -15,6 +14,7 @@ from thesis_lib.contrastive.batches import Pool
 from thesis_lib.contrastive.pretraining import pretrain
 from thesis_lib.datasets.proben1 import AttributeTable
 from thesis_lib.errors import ThesisError, ThesisWarning
+from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Arm, EncoderParameters, Kind, Parameters, TrainingParameters
 from thesis_lib.vae import digits as mnist
 from thesis_lib.vae import looking, published, tables
@@ -24,7 +24,7 @@ from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cut
 from thesis_lib.vae.methods import MADE, METHODS
 from thesis_lib.vae.parameters import NetworkParameters, VaeParameters
 from thesis_lib.vae.tabulate import outside, summarised, with_baseline
-from thesis_lib.vae.work import COLUMNS, left_out, row, run_items
+from thesis_lib.vae.work import COLUMNS, row, run_items
 from thesis_lib.workflow.project import project_root
 
 SHORT = {"steps": 3, "batch": 8}
@@ -49,14 +49,17 @@ def toy_digits(tmp_path):
 
 def test_the_parameter_files_are_right_and_their_roots_relative_to_the_project(tmp_path):
     for name in ("vae", "vae_full"):
-        content = yaml.safe_load((project_root() / "parameters" / f"{name}.yaml").read_text())
-        assert VaeParameters.model_validate(content).name == name
+        alone = read_parameters(project_root() / "parameters" / f"{name}.yaml")
+        whole = read_parameters(project_root() / "parameters" / f"{name}.yaml", "proben1.root=x mnist.root=x")
+        assert isinstance(alone, VaeParameters) and alone.name == name and 60 < alone.seconds < whole.seconds
     p = VaeParameters.model_validate(TOY | {"mnist": {"root": "data/mnist"}}).resolved(tmp_path)
     assert p.mnist.root == str(tmp_path / "data" / "mnist") and p.celeba.root is None
     with pytest.raises(ValueError, match="sets: gene2 is none of card"):
         VaeParameters.model_validate(TOY | {"proben1": {"sets": ["gene2"]}})
     with pytest.raises(ValueError, match="names one value twice"):
         VaeParameters.model_validate(TOY | {"seeds": [1, 1]})
+    with pytest.raises(ValueError, match=r"there is nothing to do: .* proben1.root, mnist.root, celeba.root"):
+        VaeParameters(name="x", study="vae", harness={"experiment": None})
 
 
 def test_published_tables_are_whole():
@@ -150,8 +153,6 @@ def test_done_items_are_not_done_again_unless_something_changed(tmp_path):
     for made_of, expected in (({"steps": 1}, 1), ({"steps": 1}, 1), ({"steps": 2}, 2)):
         found = run_items({"a/b": compute}, tmp_path, made_of, "toy")
         assert len(calls) == expected and found["value"].tolist() == [0.5]
-    with pytest.warns(ThesisWarning, match=r"mnist is left out.*--set mnist.root="):
-        assert left_out("mnist").empty
 
 
 def made_up(gains, multi=-0.05, seeds=8):
@@ -238,6 +239,29 @@ def test_the_harness_trains_every_method_it_can_have(tmp_path):
         assert {line["metric"] for line in rows} == {"f1/test", "top1/test"}
         assert rows[0]["generated"] == (3 if "vae" in name else 0) and rows[0]["shots"] == 3
         assert not any((tmp_path / "work").iterdir())
+
+
+def test_other_da_fusion_pictures_are_another_item(tmp_path):
+    def names(value):
+        pictures, labels = bench(None).shots(0)
+        made = bench(lambda source, seed: (torch.full_like(pictures, value), labels))
+        return set(harness_items(made, (0,), tmp_path)), set(looking.part_blur_items(toy(), made, (0,), tmp_path))
+
+    (harness, blur), (other, other_blur) = names(1), names(2)
+    assert len(harness) == len(METHODS) and len(blur) == 3 and names(1) == (harness, blur)
+    assert {name.rpartition("_")[0][:14] for name in harness - other} == {"toy/da_fusion_", "toy/classical_"}
+    assert len(harness & other) == len(METHODS) - 4 and blur & other_blur == {"parts_vae_seed0"}
+
+
+def test_samples_have_a_picture_a_class_and_sweeps_their_nats(toy_digits):
+    found = looking.digit_samples(toy_digits, 0)
+    assert next(iter(found)) == "original" and {pictures.shape for pictures in found.values()} == {(3, 3, 12, 12)}
+    assert looking.digit_lines(toy_digits, 0, (0, 1, 8), steps=4).shape == (8, 3, 12, 12)  # there is no 8
+    shown = looking.bench_samples(bench(lambda source, seed: bench(None).shots(seed)), 0, classes=2, each=2)
+    assert {name: len(pictures) for name, pictures in shown.items()} == {"original": 4, "vae": 4, "vae_gc": 4}
+    model, face = looking.PictureVAE(3, 12, 3, 2), torch.zeros(3, 12, 12, dtype=torch.uint8)
+    swept = looking.face_sweeps({150.0: model}, face, {150.0: torch.tensor([0.1, 2.0, 0.5])}, 2)
+    assert [key[:2] for key in swept] == [(150.0, 1), (150.0, 2)] and swept[150.0, 1, 2.0].shape == (9, 3, 12, 12)
 
 
 def test_mixing_gives_label_vectors_and_the_same_for_a_seed():

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.toy import cell, make_project, thesis, write_notebook
+from tests.workflow.toy import cell, edit_cell, make_project, thesis, write_notebook
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise.parameters import PairwiseTripletParameters
-from thesis_lib.parameter_files import dump_parameters, read_parameters
+from thesis_lib.parameter_files import STUDIES, dump_parameters, read_parameters
+from thesis_lib.storage import write_json
 from thesis_lib.workflow.check import estimate, problems
 from thesis_lib.workflow.run import open_run
-from thesis_lib.workflow.stages import all_jobs, plan
+from thesis_lib.workflow.stages import STUDY_STAGES, all_jobs, plan
 
 NOTEBOOK = """
 from thesis_lib.workflow.run import open_run
@@ -33,13 +34,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     last = "run.finish(run.folder, run.parameters.study)"
     cells = [cell(first, ["parameters"]), cell(NOTEBOOK), cell(last)]
     write_notebook(tmp_path / "notebooks" / "08_pairwise_triplet_study.ipynb", cells)
+    (tmp_path / "parameters" / "vae.yaml").write_text(
+        "study: vae\nseeds: [0, 1]\nmnist: {root: digits}\nharness: {experiment: parameters/toy.yaml}\n"
+    )
+    write_notebook(tmp_path / "notebooks" / "09_vae_augmentation_study.ipynb", cells)
     monkeypatch.chdir(tmp_path / "notebooks")
     return tmp_path
 
 
-def planned(project: Path, *overrides: str) -> dict[str, str]:
-    asked = read_parameters(project / "parameters" / "pairs.yaml", ["name=pairs", *overrides])
-    return {job.label: reason for job, reason in plan(asked, project, project / "runs" / "pairs").items()}
+def planned(project: Path, *overrides: str, name: str = "pairs") -> dict[str, str]:
+    asked = read_parameters(project / "parameters" / f"{name}.yaml", [f"name={name}", *overrides])
+    return {job.label: reason for job, reason in plan(asked, project, project / "runs" / name).items()}
 
 
 def test_a_parameter_file_that_names_a_study_has_its_own_parameters(project: Path) -> None:
@@ -88,6 +93,48 @@ def test_check_says_what_is_missing_or_how_long_it_takes(project: Path) -> None:
     assert line.startswith("1 job would run: about ")
     bundled = read_parameters(project / "parameters" / "pairs.yaml", "data.sets=[parts]")
     assert problems(bundled, project)[0] == []
+
+
+def test_every_study_has_its_stage_and_asks_for_its_folders(project: Path) -> None:
+    assert STUDIES.keys() == STUDY_STAGES.keys()
+    asked = read_parameters(project / "parameters" / "vae.yaml")
+    assert list(asked.sections) == ["proben1", "mnist", "celeba"]
+    found = asked.resolved(project)
+    assert found.mnist.root == str(project / "digits") and found.celeba.root is None
+
+
+def test_a_study_that_reads_a_main_run_follows_its_pictures(project: Path) -> None:
+    assert planned(project, name="vae") == {"vae": "not done yet"}
+    run = open_run("parameters/vae.yaml")
+    run.report.write_text("<p>done</p>")
+    run.finish(run.folder, "vae")
+    assert planned(project, name="vae") == {}
+    write_json(project / "runs" / "toy" / "seed1" / "synthetic" / "stage.json", {"key": "new pictures"})
+    assert planned(project, name="vae") == {"vae": "the data set or weights it reads changed"}
+    run.finish(run.folder, "vae")
+    edit_cell(project / "parameters" / "toy.yaml", "inversion: {steps: 6}", "inversion: {steps: 7}")
+    assert planned(project, name="vae") == {}  # the study reads the pictures, not what made them
+    edit_cell(project / "parameters" / "toy.yaml", "training: {steps: 6}", "training: {steps: 7}")
+    assert planned(project, name="vae") == {"vae": "the data set or weights it reads changed"}
+
+
+def test_check_speaks_of_the_main_run_that_a_study_reads(project: Path) -> None:
+    asked = read_parameters(project / "parameters" / "vae.yaml", "mnist.root=null")
+    found, remarks, _ = problems(asked, project)
+    assert found == [] and [remark.partition(" ")[0] for remark in remarks[:3]] == [
+        "proben1.root", "mnist.root", "celeba.root",
+    ]  # fmt: skip
+    assert remarks[3].startswith("seeds without DA-Fusion pictures, which are left out: 0, 1; runs/toy/seed0/synthetic")
+    assert remarks[3].endswith("(or: thesis run parameters/toy.yaml --until generation)")
+    write_json(project / "runs" / "toy" / "seed0" / "synthetic" / "stage.json", {"made_of": {}})
+    older, *rest = problems(asked, project)[1][3:]
+    assert "is not up to date" in older and "left out: 1; " in rest[0]
+    assert rest[0].endswith("add 1 to the seeds of parameters/toy.yaml and run it --until generation")
+    (project / "parameters" / "toy.yaml").write_text("data: {num_classes: 3, shots: 999}")
+    assert problems(asked, project)[0][0].startswith("parameters/toy.yaml: ")
+    for experiment, sentence in (("pairs", "is a companion study: name a main"), ("none", "cannot read the parameter")):
+        wrong = read_parameters(project / "parameters" / "vae.yaml", f"harness.experiment=parameters/{experiment}.yaml")
+        assert sentence in problems(wrong, project)[0][-1]
 
 
 @pytest.mark.slow

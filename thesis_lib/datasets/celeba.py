@@ -10,6 +10,19 @@ from thesis_lib.datasets.folder import ENDINGS
 from thesis_lib.errors import ThesisError
 
 
+def face_paths(root: str | Path) -> list[Path]:
+    """All pictures in a folder and its sub-folders, sorted.
+
+    Raises:
+        ThesisError: There are none.
+    """
+    where = Path(root).expanduser()
+    paths = sorted(path for path in where.rglob("*") if path.suffix.lower() in ENDINGS)
+    if not paths:
+        raise ThesisError(f"{where} has no pictures ({', '.join(ENDINGS)}): name the folder that holds the faces")
+    return paths
+
+
 def read_celeba(root: str | Path, size: int = 64) -> torch.Tensor:
     """Read all pictures, in the order of their paths; attributes are not needed here.
 
@@ -23,10 +36,7 @@ def read_celeba(root: str | Path, size: int = 64) -> torch.Tensor:
     Raises:
         ThesisError: The folder has no pictures, or one of them is broken.
     """
-    where = Path(root).expanduser()
-    paths = sorted(path for path in where.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not paths:
-        raise ThesisError(f"{where} has no pictures ({', '.join(ENDINGS)}): name the folder that holds the faces")
+    paths = face_paths(root)
     pictures = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
     for i, path in enumerate(paths):
         try:

@@ -37,6 +37,6 @@ def first_folder(root: Path, inside: tuple[str, ...], has: str) -> Path | None:
     return next((folder for name in (".", *inside) if any((folder := root / name).glob(has))), None)
 
 
-def not_there(what: str, where: str | Path, layout: str) -> ThesisError:
-    """The error that says that a data set is not where it was looked for, and how to give it."""
-    return ThesisError(f"{what} is not in {where}: give {layout} with --set data.root=/path/to/it")
+def not_there(what: str, where: str | Path, layout: str, setting: str = "data.root") -> ThesisError:
+    """The error that says that a data set is not where it was looked for, and which parameter gives its folder."""
+    return ThesisError(f"{what} is not in {where}: give {layout} with --set {setting}=/path/to/it")

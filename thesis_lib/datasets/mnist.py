@@ -43,7 +43,7 @@ def read_idx(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def find_mnist(root: str | Path) -> Path:
+def find_mnist(root: str | Path, setting: str = "data.root") -> Path:
     """The folder with MNIST's idx files: `root`, `mnist` in it, or `MNIST/raw` as torchvision leaves them.
 
     Raises:
@@ -51,15 +51,16 @@ def find_mnist(root: str | Path) -> Path:
     """
     folder = first_folder(Path(root), ("mnist", "MNIST/raw"), IMAGES)
     if folder is None:
-        raise not_there("MNIST", root, "a folder with the idx files, itself or in mnist,")
+        raise not_there("MNIST", root, "a folder with the idx files, itself or in mnist,", setting)
     return folder
 
 
-def read_mnist(root: str | Path | None = None) -> LabelledPictures:
+def read_mnist(root: str | Path | None = None, setting: str = "data.root") -> LabelledPictures:
     """Read MNIST.
 
     Args:
         root: Where `find_mnist` finds the four idx files; none for torchvision's download, done once.
+        setting: The parameter that names `root`, for the sentence that says what is missing.
 
     Returns:
         60,000 training and 10,000 test pictures, (n, 1, 28, 28).
@@ -67,13 +68,14 @@ def read_mnist(root: str | Path | None = None) -> LabelledPictures:
     Raises:
         ThesisError: The files are neither there nor can be downloaded, or one is damaged.
     """
-    folder = find_mnist(_downloaded() if root is None else root)
+    folder = find_mnist(_downloaded() if root is None else root, setting)
     parts = []
     for split in ("train", "t10k"):
         for kind in ("images*idx3", "labels*idx1"):
             files = sorted(folder.glob(f"{split}-{kind}-ubyte*"))
             if not files:
-                raise not_there(f"MNIST's {split}-{kind.replace('*', '-')}-ubyte", folder, "all four idx files")
+                name = f"MNIST's {split}-{kind.replace('*', '-')}-ubyte"
+                raise not_there(name, folder, "a folder with all four idx files", setting)
             parts.append(torch.from_numpy(read_idx(files[0]).copy()))
     train, train_labels, test, test_labels = parts
     if len(train) != len(train_labels) or len(test) != len(test_labels):

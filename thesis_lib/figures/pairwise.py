@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from thesis_lib.datasets.labelled import LabelledPictures
-from thesis_lib.figures.captions import caption
 from thesis_lib.figures.galleries import contact_sheet
-from thesis_lib.figures.report import Section
+from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, localise, panels, styled
 from thesis_lib.figures.words import number, plus_minus, word
 from thesis_lib.pairwise.pairs import Bank, draw_triplets
@@ -204,19 +203,20 @@ def report_sections(
     """
     sets, language = parameters.data.sets, parameters.language
 
-    def figures(*places: str) -> list[tuple[Path, str, str]]:
-        said = {place: caption(place, language) for place in places}
-        return [(folder / f"{place}.png", text, text) for place, text in said.items()]
+    def figures(*names: str) -> list[tuple[Path, str, str]]:
+        return captioned_figures(folder, [f"figures/{name}" for name in names], language)
 
-    scenario_captioned = (scenarios, caption("tables/scenarios", language))
+    tables = {"scenarios": scenarios, "beyond": beyond}
     maps = [*(f"tsne_{name}" for name in sets), *(f"perplexities_{name}" for name in best)]
     maps += [*(f"clouds_{name}" for name in best), *(f"pca_{name}" for name in sets)]
     sections = [
-        Section("Scenarios", " ".join(outside), figures("figures/scenarios"), [scenario_captioned]),
-        Section("Triplets", "", figures(*(f"figures/triplets_{name}" for name in sets))),
-        Section("Maps", "", figures(*(f"figures/{name}" for name in maps))),
-        Section("Confusion", "", figures(*(f"figures/confusion_{name}" for name in best))),
+        Section(
+            "Scenarios", " ".join(outside), figures("scenarios"), captioned_tables(tables, ["scenarios"], language)
+        ),
+        Section("Triplets", "", figures(*(f"triplets_{name}" for name in sets))),
+        Section("Maps", "", figures(*maps)),
+        Section("Confusion", "", figures(*(f"confusion_{name}" for name in best))),
     ]
     if len(beyond):
-        sections.insert(1, Section("Beyond", "", [], [(beyond, caption("tables/beyond", language))]))
+        sections.insert(1, Section("Beyond", "", [], captioned_tables(tables, ["beyond"], language)))
     return [*sections, Section("Parameters", " ".join(dump_parameters(parameters).split()))]

@@ -120,6 +120,20 @@ def _embedded(path: Path) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def captioned_figures(run: Path, places: Sequence[str], language: str) -> list[tuple[Path, str, str]]:
+    """Those of the figures at `places` that a run has, with their captions, as a `Section` takes them."""
+    found = [(run / f"{place}.png", caption(place, language)) for place in places]
+    return [(path, text, text) for path, text in found if path.exists()]
+
+
+def captioned_tables(
+    tables: Mapping[str, pd.DataFrame], names: Sequence[str], language: str
+) -> list[tuple[pd.DataFrame, str]]:
+    """Those of the tables in `names` that are there and not empty, with their captions, as a `Section` takes them."""
+    there = [name for name in names if name in tables and len(tables[name])]
+    return [(tables[name], caption(f"tables/{name}", language)) for name in there]
+
+
 def report_sections(
     run: Path,
     parameters: Parameters,
@@ -141,12 +155,10 @@ def report_sections(
     seed, language = f"seed{parameters.seeds[0]}", parameters.language
 
     def figures(*places: str) -> list[tuple[Path, str, str]]:
-        found = [(run / f"{place}.png", caption(place, language)) for place in places]
-        return [(path, text, text) for path, text in found if path.exists()]
+        return captioned_figures(run, places, language)
 
     def named(*names: str) -> list[tuple[pd.DataFrame, str]]:
-        there = [name for name in names if name in tables and len(tables[name])]
-        return [(tables[name], caption(f"tables/{name}", language)) for name in there]
+        return captioned_tables(tables, names, language)
 
     missing = (
         [] if (run / "data" / "ood.parquet").exists() else ["Absent: OOD detection, the data set has no OOD pictures."]

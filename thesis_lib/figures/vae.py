@@ -1,22 +1,37 @@
 """Figures of companion study 2: gains of generated examples, latent spaces, the harness, blur."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from torch import Tensor
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.statistics import mean_interval
+from thesis_lib.figures.galleries import contact_sheet
+from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, panels, series_style, styled
 from thesis_lib.figures.vae_tables import study_word
 from thesis_lib.figures.words import number, wrapped
+from thesis_lib.parameter_files import dump_parameters
 from thesis_lib.vae.methods import MADE, METHODS, VIEWS
+from thesis_lib.vae.parameters import VaeParameters
 from thesis_lib.vae.tabulate import summarised
 
+PARTS = (
+    ("Tables: PROBEN1", ("proben1", "few_shot_table")),
+    ("Digits: MNIST", ("latent_spaces", "lines", "generated_digits", "few_shot", "only_generated", "many_generated")),
+    ("Faces", ("faces",)),
+    ("One harness", ("harness_pictures", "harness")),
+    ("Blur", ("blur",)),
+)
+"""The report's parts after the findings: heading, names of tables and figures."""
 DISC: Any = {"fc": "white", "ec": "0.4", "lw": 0.4}
 PUBLISHED_LOOK: Any = {"color": "0.25", "marker": "D", "markerfacecolor": "white", "linestyle": "--", "linewidth": 0.8}
 
@@ -261,3 +276,38 @@ def blur_figure(results: pd.DataFrame, language: str = "en") -> Figure:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(study_word("sharpness", language))
     return figure
+
+
+def method_sheet(rows: Mapping[str, Tensor], language: str = "en") -> Figure:
+    """A row a method: its name, its pictures (n, 3, s, s) uint8, as many in each row."""
+    pictures = list(rows.values())
+    return contact_sheet(torch.cat(pictures), len(pictures[0]), [study_word(name, language) for name in rows])
+
+
+def sweep_sheet(sweeps: Mapping[tuple[float, int, float], Tensor], language: str = "en") -> Figure:
+    """A row a swept dimension: beta, the dimension and its nats, pictures (n, 3, s, s) uint8 from low to high."""
+    pictures = list(sweeps.values())
+    names = [f"β = {beta:g}, z{i}: {number(nats, 1, language)} nat" for beta, i, nats in sweeps]
+    return contact_sheet(torch.cat(pictures), len(pictures[0]), names)
+
+
+def report_sections(
+    folder: Path, parameters: VaeParameters, tables: Mapping[str, pd.DataFrame], missing: Sequence[str]
+) -> list[Section]:
+    """The report's parts: the findings, then the tables and figures that there are, part by part.
+
+    Args:
+        folder: The run's.
+        parameters: The study's.
+        tables: Tables of text by their names in `captions.TABLES`.
+        missing: Sentences about what is left out.
+    """
+    language = parameters.language
+    text = "\n\n".join([parameters.description, *missing])
+    sections = [Section("Findings", text, [], captioned_tables(tables, ("findings", "gaps"), language))]
+    for heading, names in PARTS:
+        drawn = captioned_figures(folder, [f"figures/{name}" for name in names], language)
+        told = captioned_tables(tables, names, language)
+        if drawn or told:
+            sections.append(Section(heading, "", drawn, told))
+    return [*sections, Section("Parameters", " ".join(dump_parameters(parameters).split()))]

@@ -11,6 +11,7 @@ from thesis_lib.vae.tabulate import outside, summarised
 
 WORDS = {
     "none": ("no augmentation", "keine Augmentation"),
+    "original": ("original", "Original"),
     "vae": ("VAE", "VAE"),
     "vae_gc": ("VAE + GC", "VAE + GC"),
     "noise": ("noise", "Rauschen"),

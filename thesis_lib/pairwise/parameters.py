@@ -141,6 +141,12 @@ class PairwiseTripletParameters(Study):
             for name, method in (self.source_methods() | (self.beyond if self._goes_beyond(data) else {})).items()
         ]
 
+    def data_problems(self) -> tuple[list[str], list[str]]:
+        """As `Study` says; sets that would be downloaded are not looked for."""
+        from thesis_lib.pairwise.pictures import missing
+
+        return missing(self.data), []
+
     def _goes_beyond(self, data: SetName) -> bool:
         return self.beyond_sets is None or data in self.beyond_sets
 

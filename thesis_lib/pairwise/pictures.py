@@ -1,5 +1,6 @@
 """The study's data sets as tensors."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -42,8 +43,9 @@ def read_set(name: SetName, parameters: PicturesParameters, folder: Path) -> Lab
 def missing(parameters: PicturesParameters) -> list[str]:
     """A sentence for each set that is not where the parameters say; nothing is read or downloaded."""
     sentences = []
+    finders: dict[SetName, Callable[[str], object]] = {"mnist": find_mnist, "cifar10": find_cifar10}
     for name in parameters.sets:
-        find = {"mnist": find_mnist, "cifar10": find_cifar10}.get(name)
+        find = finders.get(name)
         if find is not None and parameters.root is not None:
             try:
                 find(parameters.root)

@@ -122,7 +122,7 @@ def read_digits(p: VaeParameters, folder: Path) -> Digits:
     Raises:
         ThesisError: As `read_mnist` does.
     """
-    found = read_mnist(p.mnist.root)
+    found = read_mnist(p.mnist.root, "mnist.root")
     train, test = (
         (pictures.float() / 255, labels)
         for pictures, labels in ((found.train, found.train_labels), (found.test, found.test_labels))

@@ -30,7 +30,7 @@ from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.generative import surer_half
-from thesis_lib.vae.methods import MADE, METHODS
+from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import HarnessParameters, VaeParameters
 from thesis_lib.vae.sampling import draw_codes
@@ -92,18 +92,32 @@ def harness_items(bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
     """The work list: an item a method and seed; methods whose pictures cannot be had are left out, with a warning."""
     items: Items = {}
     for seed in seeds:
-        missing = set(MADE) - set(bench.sources)
-        for source in sorted(set(bench.sources) & {"da_fusion", "da_fusion_filter"}):
-            try:
-                bench.made(source, seed)
-            except ThesisError as error:
-                missing.add(source)
-                message = f"harness: {bench.name}, seed {seed}: {source} is left out: {error}"
-                warnings.warn(message, ThesisWarning, stacklevel=2)
+        suffixes = dict.fromkeys(set(bench.sources) - set(DA_FUSION), "") | da_fusion(bench, seed)
         for method in METHODS:
-            if method.removeprefix("classical_") not in missing:
-                items[f"{bench.name}/{method}_seed{seed}"] = partial(compare, bench, method, seed, folder)
+            source = method.removeprefix("classical_")
+            if source in suffixes or source not in MADE:
+                name = f"{bench.name}/{method}{suffixes.get(source, '')}_seed{seed}"
+                items[name] = partial(compare, bench, method, seed, folder)
     return items
+
+
+def da_fusion(bench: Bench, seed: int) -> dict[str, str]:
+    """The kinds of DA-Fusion pictures that a bench has for a seed, with a warning for each that cannot be had.
+
+    Returns:
+        Kind -> a suffix that stands for the pictures. They come from another run and may be made anew: items that
+        depend on them have it in their names, so that only these are done again.
+    """
+    found = {}
+    for source in DA_FUSION:
+        if source not in bench.sources:
+            continue
+        try:
+            found[source] = f"_{tensor_digest(*bench.made(source, seed))}"
+        except ThesisError as error:
+            message = f"harness: {bench.name}, seed {seed}: {source} is left out: {error}"
+            warnings.warn(message, ThesisWarning, stacklevel=1)  # one place, so that it is said once
+    return found
 
 
 def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:

@@ -1,22 +1,23 @@
 """What is looked at: latent spaces, lines within a class, sweeps over dimensions, and a number for blur."""
 
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thesis_lib.errors import ThesisError
 from thesis_lib.randomness import torch_generator
-from thesis_lib.vae.digits import Digits
+from thesis_lib.tensors import tensor_digest
+from thesis_lib.vae.digits import DIGIT_METHODS, Digits
 from thesis_lib.vae.fitting import fit
-from thesis_lib.vae.harness import Bench, part_vae
+from thesis_lib.vae.harness import Bench, as_bytes, da_fusion, part_vae
 from thesis_lib.vae.models import PictureVAE, codes, kl_divergence, normalised_beta
 from thesis_lib.vae.parameters import CelebaParameters, MnistParameters, VaeParameters
 from thesis_lib.vae.sampling import normal
-from thesis_lib.vae.work import Row, row
+from thesis_lib.vae.work import Items, Row, row
 
 
 def latent_maps(digits: Digits, seed: int, points: int = 2000) -> dict[float, Tensor]:
@@ -36,6 +37,46 @@ def line_between(model: PictureVAE, first: Tensor, second: Tensor, steps: int) -
     """The pictures on the line between two pictures' codes, both ends included: (steps, channels, side, side)."""
     mean, _ = codes(model, torch.stack([first, second]))
     return model.pictures(torch.lerp(mean[:1], mean[1:], torch.linspace(0, 1, steps)[:, None]))
+
+
+def digit_lines(digits: Digits, seed: int, labels: Sequence[int] = (2, 4, 8), steps: int = 9) -> Tensor:
+    """For each label the line between two pictures of it, under the single VAE: (labels * steps, 3, side, side) uint8.
+
+    Labels that the digits lack are left out.
+    """
+    x, y = digits.few(2, seed)
+    ends = [x[y == label] for label in labels if (y == label).sum() == 2]
+    lines = [line_between(digits.single(seed)[0], pair[0], pair[1], steps) for pair in ends]
+    return _in_colour(torch.cat(lines))
+
+
+def digit_samples(digits: Digits, seed: int) -> dict[str, Tensor]:
+    """One picture a class as each way of sampling makes it from `only_shots` originals, which come first.
+
+    Returns:
+        `original` or a way -> (classes, 3, side, side) uint8.
+    """
+    shots = digits.p.only_shots
+    shown = {"original": digits.few(shots, seed)[0][::shots]}
+    shown |= {way: digits.generate(way, shots, 1, seed)[0] for way in DIGIT_METHODS if way != "none"}
+    return {name: _in_colour(pictures) for name, pictures in shown.items()}
+
+
+def bench_samples(bench: Bench, seed: int, classes: int = 5, each: int = 2) -> dict[str, Tensor]:
+    """Pictures of the first classes as the harness trains on them: shots, and what its VAE made.
+
+    Returns:
+        `original` or a source -> (classes * each, 3, side, side) uint8, class by class.
+    """
+    sets = {"original": bench.shots(seed)} | {source: bench.made(source, seed) for source in ("vae", "vae_gc")}
+    return {
+        name: torch.cat([pictures[labels == label][:each] for label in range(min(classes, int(labels.max()) + 1))])
+        for name, (pictures, labels) in sets.items()
+    }
+
+
+def _in_colour(pictures: Tensor) -> Tensor:
+    return as_bytes(pictures).expand(-1, 3, -1, -1)
 
 
 def face_vae(p: CelebaParameters, faces: Tensor, beta: float, seed: int, folder: Path) -> PictureVAE:
@@ -63,6 +104,29 @@ def sweeps(model: PictureVAE, picture: Tensor, dimensions: Tensor, reach: float 
     for line, dimension in enumerate(dimensions.tolist()):
         z[line, :, dimension] = torch.linspace(-reach, reach, steps)
     return model.pictures(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+
+def face_sweeps(
+    models: Mapping[float, PictureVAE], face: Tensor, nats: Mapping[float, Tensor], most: int
+) -> dict[tuple[float, int, float], Tensor]:
+    """Sweeps of the dimensions of each VAE that carry most, the first the most.
+
+    Args:
+        models: beta -> VAE of faces.
+        face: (3, side, side) uint8.
+        nats: beta -> what `information` returns.
+        most: Dimensions of each.
+
+    Returns:
+        (beta, dimension, its nats) -> (9, 3, side, side) uint8.
+    """
+    found = {}
+    for beta, model in models.items():
+        dimensions = nats[beta].argsort(descending=True)[:most]
+        lines = as_bytes(sweeps(model, face.float() / 255, dimensions))
+        for dimension, line in zip(dimensions.tolist(), lines, strict=True):
+            found[beta, dimension, float(nats[beta][dimension])] = line
+    return found
 
 
 def edge_energy(pictures: Tensor) -> float:
@@ -95,26 +159,47 @@ def digit_blur(digits: Digits, seed: int, pictures: int = 1000) -> list[Row]:
     return [_blur_row("mnist", method, seed, sharpness(made, x)) for method, made in shown.items()]
 
 
-def part_blur(p: VaeParameters, bench: Bench, seed: int, folder: Path) -> list[Row]:
-    """Sharpness of the parts' shots as their VAE gives them back, and of the pictures that the harness trains on."""
+def part_blur_items(p: VaeParameters, bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
+    """The work list: sharpness of the parts as their VAE gives them back, and of what the harness trains on."""
+    items: Items = {}
+    for seed in seeds:
+        items[f"parts_vae_seed{seed}"] = partial(_vae_blur, p, bench, seed, folder)
+        for source, suffix in da_fusion(bench, seed).items():
+            items[f"parts_{source}{suffix}_seed{seed}"] = partial(_made_blur, bench, (source,), seed)
+    return items
+
+
+def _vae_blur(p: VaeParameters, bench: Bench, seed: int, folder: Path) -> list[Row]:
     real = bench.shots(seed)[0]
     unit = real.float() / 255
     trained, early = part_vae(p, real, seed, folder / f"parts_seed{seed}.safetensors")
-    shown = {
-        name: model.pictures(codes(model, unit)[0]) for name, model in (("reconstruction", trained), ("early", early))
-    }
-    for source in bench.sources:
-        with suppress(ThesisError):  # the harness has said what cannot be had
-            shown[source] = bench.made(source, seed)[0].float() / 255
-    return [_blur_row("parts", method, seed, sharpness(made, unit)) for method, made in shown.items()]
+    models = {"reconstruction": trained, "early": early}
+    shown = {name: model.pictures(codes(model, unit)[0]) for name, model in models.items()}
+    rows = [_blur_row("parts", method, seed, sharpness(made, unit)) for method, made in shown.items()]
+    return rows + _made_blur(bench, ("vae", "vae_gc"), seed)
 
 
-def face_blur(model: PictureVAE, faces: Tensor, beta: float, seed: int) -> list[Row]:
-    """Sharpness of faces (n, 3, side, side) uint8 as a VAE gives them back."""
+def _made_blur(bench: Bench, sources: Sequence[str], seed: int) -> list[Row]:
+    unit = bench.shots(seed)[0].float() / 255
+    shown = {source: bench.made(source, seed)[0].float() / 255 for source in sources}
+    return [_blur_row("parts", source, seed, sharpness(made, unit)) for source, made in shown.items()]
+
+
+def face_blur_items(models: Mapping[float, PictureVAE], faces: Tensor, seed: int) -> Items:
+    """The work list: sharpness of faces (n, 3, side, side) uint8 as each beta's VAE gives them back."""
+    return {f"faces_beta{beta:g}": partial(_face_blur, model, faces, beta, seed) for beta, model in models.items()}
+
+
+def face_depends_on(p: CelebaParameters, faces: Tensor) -> dict[str, Any]:
+    """What the items of faces depend on."""
+    section = p.model_dump(mode="json", exclude={"root", "dimensions", "betas"})
+    return {"celeba": section, "data": tensor_digest(faces)}
+
+
+def _face_blur(model: PictureVAE, faces: Tensor, beta: float, seed: int) -> list[Row]:
     unit = faces.float() / 255
-    return [
-        _blur_row("faces", "reconstruction", seed, sharpness(model.pictures(codes(model, unit)[0]), unit), f"{beta:g}")
-    ]
+    given_back = model.pictures(codes(model, unit)[0])
+    return [_blur_row("faces", "reconstruction", seed, sharpness(given_back, unit), f"{beta:g}")]
 
 
 def _blur_row(data: str, method: str, seed: int, value: float, beta: str = "") -> Row:

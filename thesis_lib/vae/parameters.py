@@ -1,12 +1,10 @@
 """Parameters of the study, section by section; what the source does not say stands here with the value taken."""
 
-import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from thesis_lib.parameters import Common, Positive, Section, Share
+from thesis_lib.parameters import DataRoot, Positive, Section, Share, Study
 from thesis_lib.vae.published import PUBLISHED_SETS
 
 Rate = Annotated[float, Field(gt=0)]
@@ -51,11 +49,12 @@ class NetworkParameters(Section):
     learning_rate: Rate = 2e-3
 
 
-class Proben1Parameters(Section):
-    """Tables with prior samples of one VAE per class, and thyroid with few examples."""
+class Proben1Parameters(DataRoot):
+    """Tables with prior samples of one VAE per class, and thyroid with few examples.
 
-    root: str | None = None
-    """The folder of PROBEN1's sets; none leaves these tables out."""
+    `root` holds PROBEN1's sets; none leaves these tables out.
+    """
+
     sets: tuple[str, ...] = tuple(PUBLISHED_SETS)
     betas: Annotated[tuple[Beta | Literal["norm"], ...], Field(min_length=1)] = ("norm", 0.5, 1.0)
     """Weights of the KL term; `norm` is beta = 1 normalised, 1 * d / N with N attributes."""
@@ -85,11 +84,9 @@ class Proben1Parameters(Section):
         return self
 
 
-class MnistParameters(Section):
-    """Few-shot recognition of digits with generated ones."""
+class MnistParameters(DataRoot):
+    """Few-shot recognition of digits with generated ones; `root` holds MNIST's idx files, none leaves them out."""
 
-    root: str | None = None
-    """The folder of MNIST's idx files; none leaves these tables out."""
     latent: Positive = 50
     beta: Beta = 0.5
     """Weight of the KL term, not normalised."""
@@ -115,11 +112,9 @@ class MnistParameters(Section):
     map_fit: FitParameters = FitParameters(steps=2000, batch=128)
 
 
-class CelebaParameters(Section):
-    """Latent traversals of faces."""
+class CelebaParameters(DataRoot):
+    """Latent traversals of faces; `root` is any folder of aligned faces, none leaves them out."""
 
-    root: str | None = None
-    """A folder of aligned faces; none leaves the traversals out."""
     betas: tuple[Beta, ...] = (1.0, 150.0)
     """Weights of the KL term before normalising: beta_norm = beta * d / N with N = 64 * 64 * 3."""
     latent: Positive = 32
@@ -150,7 +145,7 @@ class HarnessParameters(Section):
     mnist_shots: Positive = 5
 
 
-class VaeParameters(Common):
+class VaeParameters(Study):
     """The study."""
 
     study: Literal["vae"]
@@ -162,12 +157,48 @@ class VaeParameters(Common):
     celeba: CelebaParameters = CelebaParameters()
     harness: HarnessParameters = HarnessParameters()
 
-    def resolved(self, root: Path) -> "VaeParameters":
-        """The same with the data's folders absolute; in a parameter file they are relative to the project."""
-        changed = {}
-        for name in ("proben1", "mnist", "celeba"):
-            section = getattr(self, name)
-            if section.root is not None:
-                absolute = os.path.abspath(root / Path(section.root).expanduser())
-                changed[name] = section.model_copy(update={"root": absolute})
-        return self.model_copy(update=changed)
+    @property
+    def main_experiment(self) -> str | None:
+        """The harness's."""
+        return self.harness.experiment
+
+    @property
+    def seconds(self) -> float:
+        """Estimated from the steps of all VAEs and classifiers, at 2 cores' pace."""
+        q, d, faces, h, total = self.proben1, self.mnist, self.celeba, self.harness, 0.0
+        if q.root:
+            classifiers = len(q.classifiers) * (1 + 2 * len(q.betas))
+            total += (len(q.sets) + len(q.few_shot)) * (q.fit.steps * TABLE_STEP + classifiers * TABLE_CLASSIFIER)
+        if d.root:
+            of_shots = 11 * len({*d.shots, *d.many_shots, d.only_shots}) * d.multi.steps * d.multi.batch
+            total += (d.fit.steps * d.fit.batch + of_shots) * DIGIT * d.width / 16
+            cells = 9 * len(d.shots) + 4 * len(d.only_generated) + 4 * len(d.many_shots)
+            total += cells * d.network.steps * DIGIT_STEP + (8 * h.steps * HARNESS_STEP / 4 if h.experiment else 0)
+        if h.experiment:
+            total += h.fit.steps * h.fit.batch * PICTURE * h.width / 24 + 12 * h.steps * HARNESS_STEP
+        total *= len(self.seeds)
+        if faces.root:
+            total += len(faces.betas) * faces.fit.steps * faces.fit.batch * PICTURE * faces.width / 24
+        return total + 60
+
+    def data_problems(self) -> tuple[list[str], list[str]]:
+        """As `Study` says; the remarks say what is left out for want of a folder."""
+        from thesis_lib.vae.folders import folder_problems
+
+        return folder_problems(self)
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> "VaeParameters":
+        if self.harness.experiment is None and not any(section.root for section in self.sections.values()):
+            raise ValueError(
+                "there is nothing to do: name a main experiment in harness.experiment, or a folder of data in "
+                f"{', '.join(f'{name}.root' for name in self.sections)}"
+            )
+        return self
+
+
+TABLE_STEP, TABLE_CLASSIFIER, DIGIT_STEP, HARNESS_STEP = 0.005, 0.6, 0.006, 0.2
+"""Seconds on 2 cores: a step of a stack of tables' VAEs, a classifier of tables, a step of the digits' classifier and
+of the harness's network on parts."""
+DIGIT, PICTURE = 2e-4, 2e-3
+"""Seconds on 2 cores that a VAE takes for a digit, and for a picture of 64 px in colour."""

@@ -1,6 +1,5 @@
 """The study's work list: named items, each kept on disk once it is done, so that a run that was stopped continues."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from thesis_lib.errors import ThesisWarning
 from thesis_lib.storage import read_json, write_json
 
 Row = dict[str, Any]
@@ -22,16 +20,6 @@ def row(section: str, data: str, method: str, seed: int, value: float, **more: A
     """One result; what is not said is empty, the metric is weighted F1 (`f1`)."""
     empty: Row = {"shots": 0, "generated": 0, "beta": "", "classifier": "network", "metric": "f1"}
     return empty | {"section": section, "data": data, "method": method, "seed": seed, "value": value} | more
-
-
-def left_out(section: str) -> pd.DataFrame:
-    """No results, and a warning that says what would give some."""
-    warnings.warn(
-        f"{section} is left out, no folder of its data is named: add --set {section}.root=/path/to/it",
-        ThesisWarning,
-        stacklevel=2,
-    )
-    return pd.DataFrame(columns=COLUMNS)
 
 
 def run_items(items: Items, folder: Path, made_of: Mapping[str, Any], title: str) -> pd.DataFrame:

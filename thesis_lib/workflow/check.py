@@ -13,6 +13,7 @@ from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import HARDNESS_ENCODER, Experiment, Parameters, Study
 from thesis_lib.workflow.project import has_gpu, resolve_paths, seeds_beside
+from thesis_lib.workflow.run import main_run
 from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp, stages_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
         if not (root / "notebooks" / stage.notebook).is_file()
     ]
     if isinstance(parameters, Study):
-        return found + _study_problems(parameters), remarks, 0
+        wrong, remarks = _study_problems(parameters, root)
+        return found + wrong, remarks, 0
     found += _base_problems(parameters)
     base = PACKAGE / "diffusion" / "miniature_parts" if parameters.model.base == "bundled" else parameters.model.base
     own = parameters.hardness.encoder
@@ -67,6 +69,7 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
     classes = 0
     try:
         from thesis_lib.datasets import few_shot, read_tables
+        from thesis_lib.datasets.folder import broken_pictures
         from thesis_lib.tensors import warn_of_slow_bf16
 
         with warnings.catch_warnings(record=True) as caught:
@@ -83,7 +86,7 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
         wanted = [name for name in parameters.arm_names if parameters.of_arm(name)[0].is_oracle]
         if wanted and oracle is None:
             found.append(f"arms: {', '.join(wanted)} need oracle pictures and the data set has none: take them out")
-        found += _broken([*images["path"], *(path for path in images["mask_path"] if path)])
+        found += broken_pictures([*images["path"], *(path for path in images["mask_path"] if path)])
         few_shot(images, parameters.data.shots, parameters.seeds[0])
     except ThesisError as error:
         found.append(str(error))
@@ -178,12 +181,29 @@ def _measured_rate(stage: str, asked: Parameters, runs: Path, classes: int) -> f
     return statistics.median(rates) if rates else None
 
 
-def _study_problems(parameters: Study) -> list[str]:
-    """Sentences about the data of a companion study; data that would be downloaded are not."""
-    from thesis_lib.pairwise.parameters import PairwiseTripletParameters
-    from thesis_lib.pairwise.pictures import missing
-
-    return missing(parameters.data) if isinstance(parameters, PairwiseTripletParameters) else []
+def _study_problems(study: Study, root: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with what a companion study reads, its data and a main run, and remarks."""
+    found, remarks = study.data_problems()
+    try:
+        main = main_run(study, root)
+    except ThesisError as error:
+        return [*found, str(error)], remarks
+    if main is None:
+        return found, remarks
+    found += [f"{main.experiment}: {sentence}" for sentence in problems(main.asked, root)[0]]
+    without = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ThesisWarning)
+        for seed in study.seeds:
+            try:
+                main.require("generation", seed)
+            except ThesisError as error:
+                without[seed] = str(error)
+    remarks += [str(warning.message) for warning in caught if warning.category is ThesisWarning]
+    if without:
+        seeds = ", ".join(map(str, without))
+        remarks.append(f"seeds without DA-Fusion pictures, which are left out: {seeds}; {next(iter(without.values()))}")
+    return found, remarks
 
 
 def _base_problems(parameters: Parameters) -> Iterator[str]:
@@ -210,20 +230,6 @@ def _base_problems(parameters: Parameters) -> Iterator[str]:
         return
     if parameters.model.size % down:
         yield f"model.size: {parameters.model.size} does not fit {base}: give a multiple of {down}"
-
-
-def _broken(paths: list[str], most: int = 500) -> list[str]:
-    """Sentences about pictures that cannot be read; of many pictures an even sample is opened."""
-    from PIL import Image
-
-    found = []
-    for path in paths[:: max(1, len(paths) // most)]:
-        try:
-            with Image.open(path) as picture:
-                picture.verify()
-        except (OSError, SyntaxError) as error:
-            found.append(f"{path} is not a readable picture ({' '.join(str(error).split())}): replace or remove it")
-    return found
 
 
 def _counts(table: "pd.DataFrame", column: str) -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Experiment, Study
+from thesis_lib.parameters import Experiment, Study, absolute
 
 
 def project_root() -> Path:
@@ -45,22 +45,17 @@ def resolve_paths(parameters: Experiment, root: Path) -> Experiment:
 
     A `model.base` that is no folder there is a hub id (or `bundled`) and stays as it is.
     """
-
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else os.path.abspath(root / Path(path).expanduser())
-
     if isinstance(parameters, Study):
-        own = parameters.data.model_copy(update={"root": absolute(parameters.data.root)})
-        return parameters.model_copy(update={"data": own})
+        return parameters.resolved(root)
     data, model, encoder = parameters.data, parameters.model, parameters.encoder
-    folder = data.folder.model_copy(update={"ood_far": absolute(data.folder.ood_far)})
-    data = data.model_copy(update={"root": absolute(data.root), "folder": folder})
-    base = absolute(model.base)
+    folder = data.folder.model_copy(update={"ood_far": absolute(data.folder.ood_far, root)})
+    data = data.model_copy(update={"root": absolute(data.root, root), "folder": folder})
+    base = absolute(model.base, root)
     if model.base != "bundled" and base and Path(base).is_dir():
         model = model.model_copy(update={"base": base})
     if encoder.weights != "imagenet":
-        encoder = encoder.model_copy(update={"weights": absolute(encoder.weights)})
+        encoder = encoder.model_copy(update={"weights": absolute(encoder.weights, root)})
     hardness = parameters.hardness
     if hardness.encoder != "base":
-        hardness = hardness.model_copy(update={"encoder": absolute(hardness.encoder)})
+        hardness = hardness.model_copy(update={"encoder": absolute(hardness.encoder, root)})
     return parameters.model_copy(update={"data": data, "model": model, "encoder": encoder, "hardness": hardness})

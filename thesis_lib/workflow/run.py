@@ -13,7 +13,7 @@ from typing import Any
 
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import dump_parameters, read_parameters
-from thesis_lib.parameters import Experiment
+from thesis_lib.parameters import Experiment, Study
 from thesis_lib.storage import write_json, write_text
 from thesis_lib.workflow import stages
 from thesis_lib.workflow.project import project_root, resolve_paths, runs_folder, shown
@@ -89,6 +89,8 @@ class Run:
         job = make_job(stage, seed, arm)
         where = shown(self.folder / job.folder, self.root)
         remedy = f"run notebook {job.stage.notebook[:2]} first (or: thesis run {self.experiment} --until {stage})"
+        if seed is not None and seed not in self.asked.seeds:
+            remedy = f"add {seed} to the seeds of {self.experiment} and run it --until {stage}"
         if not read_stamp(self.folder / job.stamp):
             raise ThesisError(f"{where} has no {job.stage.product}: {remedy}")
         if reason := stages.why(job, self.asked, self.root, self.folder):
@@ -155,6 +157,19 @@ def open_run(experiment: str, overrides: str = "") -> Run:
     graph = stages.stages_of(asked)
     notebooks = {stage.name: stages.cells_digest(root / "notebooks" / stage.notebook) for stage in graph}
     return Run(resolve_paths(asked, root), folder, root, experiment, asked, notebooks)
+
+
+def main_run(study: Study, root: Path) -> Run | None:
+    """The run of the main experiment that a study reads, as it is; none where it reads none.
+
+    Raises:
+        ThesisError: As `stages.main_of` does.
+    """
+    main = stages.main_of(study, root)
+    if main is None:
+        return None
+    folder = runs_folder(root) / main.name
+    return Run(resolve_paths(main, root), folder, root, str(study.main_experiment), main, {})
 
 
 def _version(package: str) -> str | None:

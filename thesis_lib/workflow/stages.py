@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameter_files import STUDIES
+from thesis_lib.parameter_files import STUDIES, read_parameters
 from thesis_lib.parameters import HARDNESS_ENCODER, Experiment, Parameters, Study
-from thesis_lib.workflow.project import resolve_paths
+from thesis_lib.workflow.project import resolve_paths, runs_folder
 
 STAMP = "stage.json"
 _INPUTS = "its inputs changed"
@@ -89,7 +89,9 @@ STUDY_STAGES = {
         study, notebook, ".", "study", " ".join(STUDIES[study].model_fields),
         keeps=("report.html", "metrics.json", "figures/**/*", "tables/**/*"), gpu=True, minutes=720,
     )
-    for study, notebook in (("pairwise_triplet", "08_pairwise_triplet_study.ipynb"),)
+    for study, notebook in (
+        ("pairwise_triplet", "08_pairwise_triplet_study.ipynb"), ("vae", "09_vae_augmentation_study.ipynb"),
+    )
 }  # fmt: skip
 """The graph of a companion study is one stage, of its name; what it finished is kept item by item inside."""
 
@@ -305,7 +307,9 @@ def _outside(stage: str, parameters: Experiment, root: Path) -> str:
     """A fingerprint of the files a stage reads that no other stage writes; bundled ones are part of the package."""
     at, package = resolve_paths(parameters, root), Path(__file__).parents[1]
     if isinstance(at, Study):
-        return digest(_prints(at.data.root))
+        found = [line for section in at.sections.values() for line in _prints(section.root)]
+        main = main_of(at, root)
+        return digest(found + (_main_prints(main, at.seeds, root) if main else []))
     if stage in ("data", "inversion", "generation"):
         prints = _prints(str(package / "diffusion") if at.model.base == "bundled" else at.model.base)
         model = [line for line in prints if HARDNESS_ENCODER not in line]
@@ -316,6 +320,30 @@ def _outside(stage: str, parameters: Experiment, root: Path) -> str:
             return digest(model)
         return digest([_prints(at.data.root or str(package / "datasets")), _prints(at.data.folder.ood_far), model])
     return digest(_prints(at.encoder.weights)) if stage == "training" else ""
+
+
+def main_of(study: Study, root: Path) -> Parameters | None:
+    """The main experiment whose run a study reads; none where it reads none.
+
+    Raises:
+        ThesisError: Its parameter file is missing, wrong or that of another study.
+    """
+    if study.main_experiment is None:
+        return None
+    main = read_parameters(root / study.main_experiment)
+    if isinstance(main, Study):
+        raise ThesisError(
+            f"{study.main_experiment} is a companion study: name a main experiment, such as parameters/quickstart.yaml"
+        )
+    return main
+
+
+def _main_prints(main: Parameters, seeds: Sequence[int], root: Path) -> list[str]:
+    """What tells apart what a study reads of a main run: its settings, its data and its synthetic pictures."""
+    run = runs_folder(root) / main.name
+    stamps = [read_stamp(run / make_job("generation", seed).stamp) for seed in seeds]
+    read = main.model_dump(mode="json", include={"data", "model", "hardness", "encoder", "training"})
+    return [digest(read), _outside("data", main, root), *(str(stamp.get("key")) for stamp in stamps)]
 
 
 def _prints(path: str | None) -> list[str]:
