@@ -99,6 +99,8 @@ def scenario_comparison(summary: pd.DataFrame, scenarios: Sequence[str], languag
         ax.set_ylim(len(scenarios) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", color="0.88", linewidth=0.5)
+        left, right = ax.get_xlim()
+        ax.set_xlim(max(left, -1), min(right, 101))  # of few seeds an interval may leave what an accuracy can be
         ax.set(title=word(data, language), xlabel=word("accuracy_in_percent", language))
         localise(ax, language)
     crosses = [Line2D([], [], color="black", marker="x", linestyle="", label=word("published", language))]
