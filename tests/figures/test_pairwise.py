@@ -5,9 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from tests.figures.test_saliency import fits
+from tests.pairwise.conftest import draw_bars
+from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.figures.embeddings import class_clouds
 from thesis_lib.figures.pairwise import (
+    activation_sheet,
     beyond_table,
     gaps,
     scenario_comparison,
@@ -81,9 +86,24 @@ def test_figures_are_drawn_in_the_width_of_the_page(summary: pd.DataFrame, tmp_p
 
 
 def test_the_sheet_shows_three_triplets_a_method() -> None:
-    from tests.pairwise.conftest import draw_bars
-    from thesis_lib.datasets.labelled import LabelledPictures
-
     bars = LabelledPictures(*draw_bars(30, 3, 0), *draw_bars(9, 3, 1), ["high", "middle", "low"])
     figure = triplet_sheet(bars, {"triplet_fer": Method(loss="triplet", augmentation="fer")}, 0)
     assert len(figure.axes[0].images) == 9
+
+
+@pytest.mark.parametrize("name", ["{}", "cylindrical_roller_bearing_{}"])
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_ten_pictures_and_all_scenarios_fit_a_page(name: str, language: str) -> None:
+    scenarios = [f"{loss}_{views}" for loss in ("pairwise", "triplet") for views in ("none", "fer", "simclr")]
+    bars = LabelledPictures(*draw_bars(10, 10, 0), *draw_bars(20, 10, 1), [name.format(i) for i in range(10)])
+    heat = torch.zeros(10, 28, 28)
+    heat[:, :14] = 1e-3
+    looks = {each: (heat, torch.full((10,), 0.254)) for each in [*scenarios, "before_training"]}
+    figure = activation_sheet(bars, list(range(10, 20)), looks, language)
+    assert fits(figure)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("25 %") == 70
+    assert ("vor dem\nTraining" if language == "de" else "before\ntraining") in texts  # no word is broken
+    picture, hot = (np.asarray(image.get_array()) for image in figure.axes[0].images[:2])
+    assert (picture == picture[..., :1]).all()  # grey
+    assert hot[:14].min() > hot[14:].mean()  # however small its values, a map is drawn in full colour

@@ -9,9 +9,13 @@ import torch
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise import study
 from thesis_lib.pairwise.evaluation import classify, judge
+from thesis_lib.pairwise.losses import build_loss
+from thesis_lib.pairwise.network import SmallNetwork
+from thesis_lib.pairwise.pairs import Bank, draw_triplets
 from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters, ProbeParameters
-from thesis_lib.pairwise.training import build_network, train
+from thesis_lib.pairwise.training import build_network, freeze_statistics, train
 from thesis_lib.parameter_files import read_parameters
+from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import load_tensors
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +79,33 @@ def test_training_learns_and_depends_on_the_seed_alone(bars):
     assert train(bars, method, anchors=16, batch=16, seed=1)[1] != losses
     first = build_network(bars.train, method, 0).state_dict()
     assert any(not torch.equal(value, first[key]) for key, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("loss", ["triplet", "supcon"])
+def test_one_pass_for_anchor_and_positive_is_as_good_as_two(bars, loss, monkeypatch):
+    """Against the plain way: each role passes the network on its own, although two are the same pictures."""
+    method = Method(loss=loss, augmentation="none", epochs=3)
+    plain, criterion, losses = build_network(bars.train, method, 0).train(), build_loss(method), []
+    triplets = draw_triplets(bars.train_labels, 8, method, 0)
+    bank = Bank.build(bars.train, triplets, method)
+    items, known = bank.items(method, bars.train_labels[triplets[:, 0]])
+    optimizer = torch.optim.SGD(plain.parameters(), lr=method.learning_rate)
+    for epoch in range(method.epochs):
+        for chosen in torch.randperm(len(items), generator=torch_generator(0, "order", epoch)).split(8):
+            objective = criterion([plain(bank.pictures[rows].float() / 255) for rows in items[chosen].T], known[chosen])
+            optimizer.zero_grad()
+            objective.backward()
+            optimizer.step()
+            losses.append(objective.item())
+
+    passes = []
+    forward = SmallNetwork.forward
+    monkeypatch.setattr(SmallNetwork, "forward", lambda self, p: passes.append(len(p)) or forward(self, p))
+    network, found = train(bars, method, anchors=8, batch=8, seed=0)
+    assert len(found) == 9 and len(passes) == 9 * (2 if loss == "triplet" else 1)
+    assert found == pytest.approx(losses, rel=1e-4)
+    states = [freeze_statistics(each, bars.train).state_dict() for each in (network, plain)]
+    assert all(torch.allclose(value, states[1][key], atol=1e-5) for key, value in states[0].items())
 
 
 @pytest.mark.parametrize(

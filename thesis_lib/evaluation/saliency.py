@@ -104,26 +104,40 @@ def saliency_maps(encoder: Encoder, classifier: Classifier, pictures: Tensor, la
     Returns:
         (n, s, s) float32 on the CPU, at least 0, without unit; all zero where no place speaks for the class.
     """
-    from captum.attr import LayerGradientXActivation  # seconds to import
-
     device, size = device_of(classifier), encoder.settings.size
     network = nn.Sequential(encoder, classifier).eval()
-
-    def centred(unit: Tensor) -> Tensor:
-        logits = network(unit)
-        return logits - logits.mean(1, keepdim=True)
-
-    gradient_x_activation = LayerGradientXActivation(centred, explained_stage(encoder))
     maps = []
     for chunk, targets in zip(pictures.split(256), labels.split(256), strict=True):
-        unit = to_unit_range(chunk.to(device), size).requires_grad_()
-        coarse = gradient_x_activation.attribute(unit, targets.to(device)).detach().sum(1, keepdim=True).relu()
+        unit = to_unit_range(chunk.to(device), size)
+        coarse = hires_cam(network, explained_stage(encoder), unit, targets.to(device))
         maps.append(upsample(coarse, size, pictures.shape[-1]).cpu())
     return torch.cat(maps)
 
 
-def upsample(coarse: Tensor, size: int, side: int) -> Tensor:
-    """Bring a residual network's map to picture size, each cell to where its receptive field has its centre.
+def hires_cam(network: nn.Module, stage: nn.Module, unit: Tensor, labels: Tensor) -> Tensor:
+    """What `saliency_maps` does to one batch, for any network and stage of it, in the stage's own cells.
+
+    Args:
+        network: From pictures to logits (n, classes), in evaluation mode.
+        stage: The part of it whose activations (n, channels, h, h) are explained.
+        unit: (n, c, s, s) in [0, 1], on the network's device.
+        labels: (n,) the class to explain, for each picture.
+
+    Returns:
+        (n, 1, h, h), at least 0.
+    """
+    from captum.attr import LayerGradientXActivation  # seconds to import
+
+    def centred(pictures: Tensor) -> Tensor:
+        logits = network(pictures)
+        return logits - logits.mean(1, keepdim=True)
+
+    found = LayerGradientXActivation(centred, stage).attribute(unit.detach().requires_grad_(), labels)
+    return found.detach().sum(1, keepdim=True).relu()
+
+
+def upsample(coarse: Tensor, size: int, side: int, before: float = 0.0) -> Tensor:
+    """Bring a map to picture size, each cell to where its receptive field has its centre.
 
     With the strides, kernels and paddings of a residual network cell i looks at pixel i * stride, not at the middle of
     the i-th tile: plain interpolation would shift a map by half a cell to the lower right.
@@ -132,6 +146,7 @@ def upsample(coarse: Tensor, size: int, side: int) -> Tensor:
         coarse: (n, 1, h, h).
         size: Side of the picture that the network saw.
         side: Side of the result.
+        before: For other networks: cell i looks so many of the seen picture's pixels before pixel i * stride.
 
     Returns:
         (n, side, side), bilinear; beyond the outermost centres the border's values.
@@ -139,7 +154,7 @@ def upsample(coarse: Tensor, size: int, side: int) -> Tensor:
     cells = coarse.shape[-1]
     stride = 2 ** math.ceil(math.log2(size / cells))  # a stage of stride 2 rounds up
     pixels = (torch.arange(side, device=coarse.device) + 0.5) * size / side - 0.5
-    place = 2 * pixels / (stride * max(cells - 1, 1)) - 1
+    place = 2 * (pixels + before) / (stride * max(cells - 1, 1)) - 1
     grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), -1).expand(len(coarse), -1, -1, -1)
     return F.grid_sample(coarse, grid, padding_mode="border", align_corners=True)[:, 0]
 

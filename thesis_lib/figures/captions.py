@@ -156,6 +156,11 @@ FIGURES = (
     Caption("figures/confusion_{set}", "08", (
         "{set}: confusion matrix of the source's best scenario, all seeds together.",
         "{set}: Konfusionsmatrix des besten Szenarios der Quelle, alle Startwerte zusammen.")),
+    Caption("figures/activation_{set}", "08", (
+        "{set}: what each scenario's network attends to, first seed: HiResCAM for the true class on test pictures. "
+        "Below a map the probability that logistic regression gives this class.",
+        "{set}: worauf das Netz jedes Szenarios achtet, erster Startwert: HiResCAM für die wahre Klasse auf "
+        "Testbildern. Unter einer Karte die Wahrscheinlichkeit, die die logistische Regression dieser Klasse gibt.")),
     Caption("figures/proben1", "09", (
         "PROBEN1: gain in weighted F1 for each set and beta, without and with the generative classifier; mean and 95 % "
         "interval over seeds, diamonds published.",

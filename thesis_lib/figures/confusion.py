@@ -33,7 +33,8 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str],
     side = min(0.5 * len(classes), TEXT_WIDTH - label - 0.9)
     figure, (ax,) = panels(1, 1, side + label, side + label + 0.9)
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+    turn = 90 if max(map(len, names)) > 2 else 0  # digits stand upright
+    ax.set_xticks(range(len(names)), names, rotation=turn, fontsize=size)
     ax.set_yticks(range(len(names)), names, fontsize=size)
     for row, column in np.argwhere(share >= 0.5):
         tone = "white" if share[row, column] > 55 else "black"

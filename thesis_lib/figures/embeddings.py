@@ -187,14 +187,16 @@ def class_clouds(maps: Mapping[str, np.ndarray], class_names: Sequence[str], lan
         The figure.
     """
     names = np.asarray(class_names)
+    classes = sorted(set(names))
+    legend = 0.15 * -(-len(classes) // LEGEND_COLUMNS)
     with mpl.rc_context({"grid.color": "0.88", "grid.linewidth": 0.4}):  # axes in three dimensions read it when made
-        figure, axes = panels(len(maps), 2, 2.9, subplot_kw={"projection": "3d"})
+        figure, axes = panels(len(maps), 2, 2.6 + legend, subplot_kw={"projection": "3d"})
     for ax, (title, points) in zip(axes, maps.items(), strict=True):
-        for index, name in enumerate(sorted(set(names))):
+        for index, name in enumerate(classes):
             look = {"s": 6, "depthshade": False, "label": name.replace("_", " "), **class_look(index)}
             ax.scatter(*points[names == name].T, **look)
         ax.set(title=word(title, language), xticklabels=[], yticklabels=[], zticklabels=[])
-        ax.set_box_aspect((1, 1, 0.9), zoom=1.15)  # type: ignore[arg-type, call-arg]
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=6.5,
+        ax.set_box_aspect((1, 1, 0.9), zoom=1.2)  # type: ignore[arg-type, call-arg]
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=6.5,
                   columnspacing=1, handletextpad=0.2, markerscale=1.5)  # fmt: skip
     return figure

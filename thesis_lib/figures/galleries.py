@@ -49,7 +49,8 @@ def contact_sheet(
     if not len(pictures):
         raise ThesisError("a contact sheet needs pictures and there are none: leave the figure out")
     rows = -(-len(pictures) // columns)
-    left = LABEL_WIDTH if row_labels else 0.0
+    longest = 0.75 * SMALL / 72 * max(map(len, row_labels), default=0)  # room for capitals
+    left = min(LABEL_WIDTH, longest + GAP) if row_labels else 0.0
     rule = 0.12 if rule_after else 0.0
     line = SMALL * 1.25 / 72
     cell = min(LARGEST_CELL, (TEXT_WIDTH - left - rule) / columns - GAP)
@@ -158,8 +159,9 @@ def with_mask(pictures: Tensor | np.ndarray, masks: Tensor | np.ndarray) -> np.n
     return np.where(inside, pictures, 255 - (255 - pictures) // 4).astype(np.uint8)
 
 
-def with_heat(pictures: Tensor | np.ndarray, heat: Tensor | np.ndarray, strength: float = 0.55) -> np.ndarray:
-    """Pictures (n, 3, s, s) uint8 in grey under heat maps (n, s, s) in [0, 1], as for saliency."""
-    grey = np.asarray(pictures).mean(1, keepdims=True)
-    colour = np.moveaxis(colormaps["inferno"](np.asarray(heat))[..., :3], -1, 1) * 255
-    return ((1 - strength) * grey + strength * colour).astype(np.uint8)
+def with_heat(pictures: Tensor | np.ndarray, heat: Tensor | np.ndarray) -> np.ndarray:
+    """Pictures (n, 3, s, s) uint8 in grey under heat maps (n, s, s) at least 0, each relative to its maximum."""
+    grey, heat = np.asarray(pictures).mean(1, keepdims=True), np.asarray(heat)
+    relative = heat / np.maximum(heat.max((1, 2), keepdims=True), 1e-12)
+    colour = np.moveaxis(colormaps["inferno"](relative)[..., :3], -1, 1) * 255
+    return (0.3 * grey + 0.7 * colour).astype(np.uint8)

@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from thesis_lib.datasets.labelled import LabelledPictures
-from thesis_lib.figures.galleries import contact_sheet
+from thesis_lib.figures.galleries import contact_sheet, with_heat
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, localise, panels, styled
-from thesis_lib.figures.words import number, plus_minus, word
+from thesis_lib.figures.words import number, percent, plus_minus, word
 from thesis_lib.pairwise.pairs import Bank, draw_triplets
 from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters
 from thesis_lib.parameter_files import dump_parameters
@@ -39,6 +40,34 @@ def triplet_sheet(pictures: LabelledPictures, methods: dict[str, Method], seed: 
     sheet = torch.cat(shown).expand(-1, 3, -1, -1)
     names = [word(name, language) for name in methods]
     return contact_sheet(sheet, len(shown[0]), names, roles * (len(shown[0]) // 3))
+
+
+def activation_sheet(
+    pictures: LabelledPictures,
+    rows: Sequence[int],
+    looks: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    language: str = "en",
+) -> Figure:
+    """A row a test picture: the picture, then what each scenario's network attends to.
+
+    Args:
+        pictures: A data set.
+        rows: The n test pictures.
+        looks: Scenario -> maps (n, s, s), each drawn relative to its maximum, and probabilities (n,) of the true class,
+            as `activation.activations_of` gives them.
+        language: `en` or `de`.
+
+    Returns:
+        The figure; below each map the probability.
+    """
+    shown = pictures.test[rows].expand(-1, 3, -1, -1).numpy()
+    sheet = np.stack([shown, *(with_heat(shown, maps) for maps, _ in looks.values())], axis=1)
+    heads = [word("picture", language), *(word(name, language) for name in looks)]
+    captions = []
+    for row in torch.stack([found for _, found in looks.values()], dim=1).tolist():
+        captions += ["", *(percent(share, language) for share in row)]
+    names = [pictures.classes[label] for label in pictures.test_labels[rows].tolist()]
+    return contact_sheet(sheet.reshape(-1, *shown.shape[1:]), len(heads), names, heads, captions, 1)
 
 
 @styled
@@ -69,10 +98,13 @@ def scenario_comparison(summary: pd.DataFrame, scenarios: Sequence[str], languag
         ax.set_ylim(len(scenarios) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", color="0.88", linewidth=0.5)
+        left, right = ax.get_xlim()
+        ax.set_xlim(max(left, -1), min(right, 101))  # of few seeds an interval may leave what an accuracy can be
         ax.set(title=word(data, language), xlabel=word("accuracy_in_percent", language))
         localise(ax, language)
+    crosses = [Line2D([], [], color="black", marker="x", linestyle="", label=word("published", language))]
     handles = [
-        Line2D([], [], color="black", marker="x", linestyle="", label=word("published", language)),
+        *(crosses if chosen["published"].notna().any() else []),
         Line2D([], [], color=COLOURS[0], marker="o", label=word("ours", language)),
         Line2D(
             [],
@@ -191,7 +223,7 @@ def report_sections(
     beyond: pd.DataFrame,
     outside: Sequence[str],
 ) -> list[Section]:
-    """The report's parts: the table of scenarios, the methods beyond, maps and confusion.
+    """The report's parts: the table of scenarios, the methods beyond, maps, confusion and activation.
 
     Args:
         folder: The run's.
@@ -216,6 +248,7 @@ def report_sections(
         Section("Triplets", "", figures(*(f"triplets_{name}" for name in sets))),
         Section("Maps", "", figures(*maps)),
         Section("Confusion", "", figures(*(f"confusion_{name}" for name in best))),
+        Section("Activation", "", figures(*(f"activation_{name}" for name in sets))),
     ]
     if len(beyond):
         sections.insert(1, Section("Beyond", "", [], captioned_tables(tables, ["beyond"], language)))

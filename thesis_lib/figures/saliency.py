@@ -14,7 +14,7 @@ from thesis_lib.evaluation.saliency import SPLITS, inside_share
 from thesis_lib.evaluation.shape_or_texture import FLAT, FLAT_OWN, FLAT_PATCHES, INTACT, PATCHES, changed_pictures
 from thesis_lib.figures.galleries import contact_sheet, with_heat
 from thesis_lib.figures.style import localise, panels, series_style, styled
-from thesis_lib.figures.words import metric_label, number, word, wrapped
+from thesis_lib.figures.words import metric_label, percent, word, wrapped
 
 ENLARGED = 256
 """Side at which outlines are drawn, in pixels."""
@@ -45,18 +45,14 @@ def saliency_sheet(images: PreparedSet, maps: Mapping[str, Tensor], language: st
     sheets = [pictures]
     shares = [inside_share(torch.ones(masks.shape), masks)]
     for heat in maps.values():
-        sheets.append(with_heat(pictures, heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12), 0.7))
+        sheets.append(with_heat(pictures, heat))
         shares.append(inside_share(heat, masks))
     outlined = np.stack([_with_outline(sheet, masks) for sheet in sheets], axis=1)
-    captions = [_percent(float(share), language) for row in zip(*shares, strict=True) for share in row]
+    captions = [percent(float(share), language) for row in zip(*shares, strict=True) for share in row]
     splits = images.table["split"]
     names = [f"{name}, {word(split, language)}" for name, split in zip(images.table["class_name"], splits, strict=True)]
     heads = [word("picture", language), *(word(arm, language) for arm in maps)]
     return contact_sheet(outlined.reshape(-1, *outlined.shape[2:]), len(heads), names, heads, captions, 1)
-
-
-def _percent(share: float, language: str) -> str:
-    return number(100 * share, 0, language) + ("" if np.isnan(share) else " %")
 
 
 def _with_outline(pictures: np.ndarray, masks: Tensor) -> np.ndarray:

@@ -50,6 +50,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "triplet_none": ("triplets, none", "Tripel, ohne"),
     "triplet_fer": ("triplets, FER", "Tripel, FER"),
     "triplet_simclr": ("triplets, SimCLR", "Tripel, SimCLR"),
+    "before_training": ("before training", "vor dem Training"),  # breaks where a narrow column ends
     "untrained": ("untrained", "untrainiert"),
     "triplet_fresh": ("triplets, fresh views", "Tripel, neue Ansichten"),
     "triplet_anchor": ("triplets, anchor augmented", "Tripel, Anker augmentiert"),
@@ -246,6 +247,11 @@ def number(value: float, digits: int = 1, language: str = "en") -> str:
         return "–"  # noqa: RUF001
     text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")
     return text.replace(".", ",") if language == "de" else text
+
+
+def percent(share: float, language: str = "en") -> str:
+    """A share in whole percent; an en dash for nan."""
+    return number(100 * share, 0, language) + ("" if math.isnan(share) else " %")
 
 
 def signed(value: float, digits: int = 1, language: str = "en") -> str:

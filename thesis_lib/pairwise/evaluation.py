@@ -6,7 +6,7 @@ learned: batch normalisation has the fixed statistics of clean training pictures
 penalty depends on the features' scale, gets them standardised.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from thesis_lib.pairwise.network import SmallNetwork, features_by_batch
 from thesis_lib.pairwise.parameters import ProbeParameters
 from thesis_lib.pairwise.training import freeze_statistics
 from thesis_lib.randomness import numpy_generator
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 KEPT = ("top1", "top3", "confusion")
 
@@ -68,19 +71,30 @@ def classify(
     Returns:
         ``top1`` and ``top3`` of the logistic regression and ``knn``, shares in [0, 1], and ``confusion``.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     points, targets = features.numpy().astype(np.float64), labels.numpy()
-    order = numpy_generator(seed, "probe split").permutation(len(points))
-    held_out = max(1, round(probe.held_out * len(points)))
-    test, fit = order[:held_out], order[held_out:]
-    regression = LogisticRegression(max_iter=1000)
-    model = (make_pipeline(StandardScaler(), regression) if standardised else regression).fit(points[fit], targets[fit])
-    logits = np.full((held_out, classes), -1e9)  # of a class that the training part lacks
+    fit, test = split_rows(len(points), probe, seed)
+    model = fit_regression(points[fit], targets[fit], standardised)
+    logits = np.full((len(test), classes), -1e9)  # of a class that the training part lacks
     logits[:, model.classes_] = model.predict_log_proba(points[test])
     neighbours = KNeighborsClassifier(min(probe.neighbours, len(fit))).fit(points[fit], targets[fit])
     measured = classification_metrics(torch.from_numpy(logits), labels[test])
     return {key: measured[key] for key in KEPT} | {"knn": float(neighbours.score(points[test], targets[test]))}
+
+
+def split_rows(count: int, probe: ProbeParameters, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `count` test pictures train the classifiers, and on which they are measured."""
+    order = numpy_generator(seed, "probe split").permutation(count)
+    held_out = max(1, round(probe.held_out * count))
+    return order[held_out:], order[:held_out]
+
+
+def fit_regression(points: np.ndarray, targets: np.ndarray, standardised: bool) -> "Pipeline":
+    """The logistic regression of `classify` on points (n, d) and their classes (n,), the scaling before it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    scaling = StandardScaler() if standardised else "passthrough"
+    return make_pipeline(scaling, LogisticRegression(max_iter=1000)).fit(points, targets)

@@ -18,6 +18,8 @@ from thesis_lib.tensors import made_once, tensor_digest
 
 VERSION = 1
 """Part of what an item is made of: raise it when the code trains or measures differently."""
+PREFIX = "network|"
+"""Of the network's tensors in an item's file."""
 
 PUBLISHED: dict[tuple[str, str], tuple[float, float, float]] = {
     ("mnist", "pairwise_none"): (0.66, 0.88, 0.68), ("mnist", "triplet_none"): (0.81, 0.96, 0.85),
@@ -39,6 +41,7 @@ class Item(NamedTuple):
         features: (test pictures, 32), the published way.
         losses: (steps,).
         seconds: It took.
+        network: The network's state, its statistics frozen.
     """
 
     scenario: Scenario
@@ -46,6 +49,7 @@ class Item(NamedTuple):
     features: torch.Tensor
     losses: torch.Tensor
     seconds: float
+    network: dict[str, torch.Tensor]
 
 
 def run_scenarios(
@@ -72,7 +76,9 @@ def run_scenarios(
         }  # fmt: skip
         path = folder / f"seed{seed}" / data / f"{name}.safetensors"
         tensors, told = made_once(path, made_of, lambda s=scenario: _make(s, pictures[s.data], parameters))  # type: ignore[misc]
-        items.append(Item(scenario, told["metrics"], tensors["features"], tensors["losses"], told["seconds"]))
+        state = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
+        results = (told["metrics"], tensors["features"], tensors["losses"], told["seconds"])
+        items.append(Item(scenario, *results, state))
     return items
 
 
@@ -84,7 +90,7 @@ def _make(
     network, losses = train(pictures, scenario.method, parameters.data.anchors, parameters.batch, scenario.seed, label)
     trained = time.perf_counter() - started
     metrics, features = judge(network, pictures, parameters.batch, parameters.probe, scenario.seed)
-    state = {f"network|{key}": value for key, value in network.state_dict().items()}
+    state = {f"{PREFIX}{key}": value for key, value in network.state_dict().items()}
     told = {"metrics": metrics, "seconds": time.perf_counter() - started, "seconds_training": trained}
     return {**state, "features": features, "losses": torch.tensor(losses)}, told
 

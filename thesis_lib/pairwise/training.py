@@ -54,7 +54,11 @@ def train(
                 bank.draw(triplets, method, seed, epoch)
             for chosen in torch.randperm(len(items), generator=torch_generator(seed, "order", epoch)).split(batch):
                 roles = items[chosen].T
-                features = [network(bank.pictures[rows].to(device).float() / 255) for rows in roles]
+                # Without augmentation anchor and positive are one picture. A second pass would only move batch
+                # normalisation's running statistics, which nothing reads: `freeze_statistics` makes them anew.
+                twice = torch.equal(roles[0], roles[1])
+                passed = [network(bank.pictures[rows].to(device).float() / 255) for rows in roles[int(twice) :]]
+                features = [passed[0], *passed] if twice else passed
                 objective = loss(features, known[chosen].to(device))
                 optimizer.zero_grad(set_to_none=True)
                 objective.backward()
