@@ -6,17 +6,19 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 import thesis_lib.figures
+from thesis_lib.datasets import PreparedSet
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.ood import ood_metrics
 from thesis_lib.figures.comparison import arm_comparison, forest
 from thesis_lib.figures.confusion import class_balance, confusion_matrix
 from thesis_lib.figures.curves import measure_curves, training_curves
 from thesis_lib.figures.embeddings import embedding_maps, map_grid
-from thesis_lib.figures.galleries import _origin, _words, contact_sheet, source_sheet, with_heat, with_mask
+from thesis_lib.figures.galleries import _origin, _words, contact_sheet, source_sheet, split_sheet, with_heat, with_mask
 from thesis_lib.figures.ood import roc_curves, score_histograms
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, save_figure
 from thesis_lib.figures.surface import response_surface, surface_table
@@ -250,6 +252,19 @@ def test_captions_of_made_pictures_leave_out_concepts_and_what_all_prompts_share
     assert _words(prompts[0]) == ["used", "wooden", "bench"]
     row = pd.Series({"prompt": prompts[0], "timestep": 751, "guidance_scale": 4.0})
     assert _origin(row, set(_words(prompts[0])) & set(_words(prompts[1]))) == "t=751 g=4 wooden bench"
+
+
+def test_the_sheet_of_splits_has_a_row_a_class_that_all_splits_have() -> None:
+    splits, classes = ["valid", "field", "train", "train"] * 2 + ["train"], [*"bbbbaaaa", "c"]
+    table = pd.DataFrame({"class_name": classes, "split": splits, "label": [1] * 4 + [0] * 4 + [2]})
+    levels = np.arange(9, dtype=np.uint8)[:, None, None, None] * 20
+    shown = PreparedSet(
+        table, torch.from_numpy(np.broadcast_to(levels, (9, 3, 8, 8)).copy()), torch.zeros(9, 8, 8, dtype=torch.bool)
+    )
+    (axes,) = split_sheet(shown).axes
+    assert [text.get_text() for text in axes.texts] == ["training", "a", "validation", "field", "b"]
+    found = [int(image.get_array()[0, 0, 0]) // 20 for image in axes.images]
+    assert found == [6, 4, 5, 2, 0, 1]
 
 
 def test_an_empty_sheet_is_refused() -> None:

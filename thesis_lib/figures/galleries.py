@@ -10,8 +10,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.manifest import read_manifest, sets_of
 from thesis_lib.errors import ThesisError
+from thesis_lib.figures.confusion import SPLIT_LOOK
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, styled, to_image
 from thesis_lib.figures.words import word, wrapped
 
@@ -78,6 +80,24 @@ def contact_sheet(
     axes.set(xlim=(0, figure.get_figwidth()), ylim=(figure.get_figheight(), 0))
     axes.axis("off")
     return figure
+
+
+def split_sheet(pictures: PreparedSet, language: str = "en") -> Figure:
+    """A row a class with a picture of each split, training first, for the classes that all splits have.
+
+    Args:
+        pictures: Pictures with their image table.
+        language: `en` or `de`.
+
+    Returns:
+        The figure.
+    """
+    one_each = pictures.table.groupby(["class_name", "split"]).head(1)
+    splits = [split for split in SPLIT_LOOK if split in set(one_each["split"])]
+    one_each = one_each[one_each.groupby("class_name")["split"].transform("size") == len(splits)]
+    rows = one_each.set_index(["class_name", "split"], append=True).reset_index(0, names="row")["row"].unstack()[splits]
+    chosen = pictures.select(rows.to_numpy().ravel()).pictures
+    return contact_sheet(chosen, len(splits), list(rows.index), splits, language=language)
 
 
 def source_sheet(
