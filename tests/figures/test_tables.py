@@ -119,12 +119,13 @@ def test_hypotheses_in_words(results) -> None:
 def test_latex_and_csv(table: pd.DataFrame, tmp_path: Path) -> None:
     text = latex(comparison_text(table, ["real"]), "A & B_1", "tab:arms")
     for piece in (
-        r"\toprule", r"\midrule", r"\bottomrule", r"\caption{A \& B\_1}", r"55.0 $\pm$ 63.5", "{lrr}",
+        r"\toprule", r"\midrule", r"\bottomrule", r"\caption{A \& B\_1}", r"55.0 $\pm$ 63.5", "{@{}lrr@{}}",
         r"\midrule \multicolumn{3}{l}{\emph{exploratory}} \\", r"\shortstack[r]{Top-1\\test in \%}",
     ):  # fmt: skip
         assert piece in text
     sentences = pd.DataFrame({"a": ["x" * 31], "b": ["\u22121 < 2"], "c": ["y " * 20]})
-    assert "{p{3.3cm}rp{3.3cm}}" in latex(sentences, "", "")
+    wide = r">{\raggedright\arraybackslash}X"
+    assert rf"\begin{{tabularx}}{{\linewidth}}{{@{{}}{wide}r{wide}@{{}}}}" in latex(sentences, "", "")
     assert "$-$1 $<$ 2" in latex(sentences, "", "")
     write_table(tmp_path / "t.csv", table)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), table)

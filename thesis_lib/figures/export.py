@@ -10,10 +10,10 @@ from thesis_lib.figures.style import in_language
 from thesis_lib.figures.tables import escaped
 from thesis_lib.storage import atomic, write_text
 
-DOCUMENT = r"""% Made by `thesis figures`; floats.tex can be included in a thesis as it is.
+DOCUMENT = r"""% Made by `thesis figures`; floats.tex can be included in a thesis that loads the same packages.
 \documentclass{article}
 \usepackage[a4paper,textwidth=15cm,textheight=25cm]{geometry}
-\usepackage{booktabs,graphicx}
+\usepackage{booktabs,graphicx,tabularx}
 \IfFileExists{LANGUAGE.ldf}{\usepackage[LANGUAGE]{babel}}{}
 \extrafloats{200}
 \begin{document}

@@ -55,7 +55,7 @@ def contact_sheet(
     left = min(LABEL_WIDTH, longest + GAP) if row_labels else 0.0
     rule = 0.12 if rule_after else 0.0
     line = SMALL * 1.25 / 72
-    cell = min(LARGEST_CELL, (TEXT_WIDTH - left - rule) / columns - GAP)
+    cell = min(LARGEST_CELL, (TEXT_WIDTH - left - rule - GAP) / columns - GAP)
     names = [wrapped(word(label, language), cell, SMALL) for label in column_labels]
     notes = [wrapped(caption.replace("_", " "), cell, SMALL) for caption in captions]
     top = max((name.count("\n") + 1 for name in names), default=0) * line + GAP

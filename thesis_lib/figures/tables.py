@@ -214,7 +214,7 @@ def hypotheses_text(hypotheses: pd.DataFrame, language: str = "en") -> pd.DataFr
 
 
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    r"""A table of text as LaTeX with booktabs; the first column is set left, the others right, long text in lines.
+    r"""A table of text as LaTeX with booktabs and tabularx; the first column and long text are set left, others right.
 
     Args:
         table: Such as `comparison_text` makes it; a row with nothing but its first cell becomes a heading.
@@ -222,15 +222,19 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
         label: For ``\ref``.
     """
     long = [table[column].astype(str).str.len().max() > LONG_CELL for column in table]
-    columns = "".join(r"p{3.3cm}" if is_long else "r" for is_long in long)
+    columns = "".join(r">{\raggedright\arraybackslash}X" if is_long else "r" for is_long in long)
+    columns = columns if long[0] else "l" + columns[1:]
+    begin, end = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{\begin{tabular}", r"\end{tabular}}"
+    if any(long):  # the table has the page's width, of which long text takes what is left
+        begin, end = r"\begin{tabularx}{\linewidth}", r"\end{tabularx}"
     lines = [
         r"\begin{table}", r"\centering", r"\scriptsize" if len(long) > 8 else r"\footnotesize",
         rf"\setlength{{\tabcolsep}}{{{2 if len(long) > 8 else 3}pt}}",
         rf"\caption{{{escaped(caption)}}}", rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{{columns if long[0] else 'l' + columns[1:]}}}", r"\toprule",
-        " & ".join(map(_head, table.columns)) + r" \\", r"\midrule",
+        rf"{begin}{{@{{}}{columns}@{{}}}}", r"\toprule",
+        " & ".join(map(_head, table.columns, long)) + r" \\", r"\midrule",
         *(_row(row) for row in table.to_numpy().tolist()),
-        r"\bottomrule", r"\end{tabular}", r"\end{table}",
+        r"\bottomrule", end, r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -241,8 +245,8 @@ def _row(cells: list[Any]) -> str:
     return rf"\midrule \multicolumn{{{len(cells)}}}{{l}}{{\emph{{{escaped(cells[0])}}}}} \\"
 
 
-def _head(text: str) -> str:
-    lines = [escaped(line) for line in textwrap.wrap(text, 9, break_long_words=False)]
+def _head(text: str, is_long: bool) -> str:
+    lines = [escaped(line) for line in textwrap.wrap(text, 30 if is_long else 9, break_long_words=False)]
     return lines[0] if len(lines) == 1 else r"\shortstack[r]{" + r"\\".join(lines) + "}"
 
 
