@@ -41,15 +41,20 @@ def test_page_is_whole_and_self_contained(tmp_path: Path) -> None:
     table = pd.DataFrame({"arm": ["a & b"], "value": [0.123456], "none": [np.nan]})
     sections = [
         Section("One <two>", "First\nline.\n\nSecond & last.", tables=[(table, "Means")]),
-        Section("Pictures", figures=[(drawing, 'a "green" field', "Green."), (photo, "noise", "Noise.")]),
+        Section(
+            "Pictures",
+            settings="name: <a>\nseeds: [0]\n",
+            figures=[(drawing, 'a "green" field', "Green."), (photo, "noise", "Noise.")],
+        ),
     ]
     page = write_report(tmp_path, "Run & report", sections, "de").read_text(encoding="utf-8")
     parser = Balance()
     parser.feed(page)
     assert not parser.open
     for piece in ("<h2 id=\"s0\">One &lt;two&gt;</h2>", "<p>First line.</p>", "<p>Second &amp; last.</p>", 'lang="de"',
-                  "a &amp; b", "0.123", "<caption>Means</caption>", "alt=\"a &quot;green&quot; field\"", "viewport",
-                  "<figcaption>Green.</figcaption>", "prefers-color-scheme: dark"):  # fmt: skip
+                  "a &amp; b", "0.123", "<figcaption>Means</figcaption>", "alt=\"a &quot;green&quot; field\"",
+                  "viewport", "<figcaption>Green.</figcaption>", "<pre>name: &lt;a&gt;\nseeds: [0]\n</pre>",
+                  "prefers-color-scheme: dark"):  # fmt: skip
         assert piece in page
     assert "<script" not in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)

@@ -60,7 +60,7 @@ def test_thesis_runs_the_whole_study_and_continues_where_a_bad_file_stopped_it(t
     tables = (sections - {"blur"}) | {"findings", "gaps"}
     assert {path.stem for path in (run / "tables").glob("*.tex")} == {f"{n}{e}" for n in tables for e in ("", ".de")}
     page = (run / "report.html").read_text()
-    assert page.count("<img") == len(DRAWN) and page.count("<caption") == len(tables)
+    assert page.count("<img") == len(DRAWN) and page.count('<div class="table">') == len(tables)
     exported = command(tmp_path / "runs", "thesis_lib.workflow.cli", "figures", "toy", "--language", "de")
     assert exported.returncode == 0, exported.stderr
     assert len(list((run / "print" / "de" / "figures").glob("*.pdf"))) == len(DRAWN)

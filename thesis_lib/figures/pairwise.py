@@ -252,4 +252,4 @@ def report_sections(
     ]
     if len(beyond):
         sections.insert(1, Section("Beyond", "", [], captioned_tables(tables, ["beyond"], language)))
-    return [*sections, Section("Parameters", " ".join(dump_parameters(parameters).split()))]
+    return [*sections, Section("Parameters", settings=dump_parameters(parameters))]

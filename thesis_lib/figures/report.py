@@ -33,8 +33,9 @@ h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top:
 nav a { color: inherit; margin-right: 1rem; white-space: nowrap; }
 figure { margin: 1.5rem 0; } figure img { display: block; max-width: 100%; height: auto; margin: 0 auto;
   background: #fff; padding: .5rem; box-sizing: border-box; border-radius: 4px; }
-figcaption, caption { color: var(--faint); font-size: .875rem; text-align: left; padding: .4rem 0; }
-.table { overflow-x: auto; margin: 1.5rem 0; } table { border-collapse: collapse; font-size: .875rem;
+figcaption { color: var(--faint); font-size: .875rem; text-align: left; padding: .4rem 0; }
+.table, pre { overflow-x: auto; } pre { font-size: .8rem; line-height: 1.4; }
+table { border-collapse: collapse; font-size: .875rem;
   font-variant-numeric: tabular-nums; border-top: 1.5px solid; border-bottom: 1.5px solid; min-width: 60%; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; vertical-align: bottom; }
 td { white-space: nowrap; border-top: 1px solid var(--line); }
@@ -51,12 +52,14 @@ class Section:
         text: Plain paragraphs with blank lines between.
         figures: (path of a PNG, alternative text, caption).
         tables: (table, caption); floats are written with three significant digits.
+        settings: Parameters as YAML, folded away.
     """
 
     heading: str
     text: str = ""
     figures: Sequence[tuple[Path, str, str]] = field(default_factory=list)
     tables: Sequence[tuple[pd.DataFrame, str]] = field(default_factory=list)
+    settings: str = ""
 
 
 def write_report(folder: Path, title: str, sections: Sequence[Section], language: str = "en") -> Path:
@@ -92,9 +95,11 @@ def _section(name: str, section: Section) -> str:
     parts += [_table(table, said) for table, said in section.tables]
     for path, alt, said in section.figures:
         parts.append(
-            f'<figure><img src="{_embedded(path)}" alt="{html.escape(alt)}" loading="lazy">'
+            f'<figure><img src="{_embedded(path)}" alt="{html.escape(alt)}">'
             f"<figcaption>{html.escape(said)}</figcaption></figure>"
         )
+    if section.settings:
+        parts.append(f"<details><summary>All parameters</summary><pre>{html.escape(section.settings)}</pre></details>")
     return "<section>\n" + "\n".join(parts) + "\n</section>"
 
 
@@ -102,8 +107,8 @@ def _table(table: pd.DataFrame, caption: str) -> str:
     with pd.option_context("display.max_colwidth", None):  # pandas cuts sentences at 50 characters
         cells = table.to_html(index=False, border=0, justify="unset", na_rep="–", float_format=lambda x: f"{x:.3g}")  # noqa: RUF001
     cells = re.sub(r"<td>([^<]{30,})</td>", r'<td class="long">\1</td>', cells)
-    head, rest = cells.split("\n", 1)
-    return f'<div class="table">{head}<caption>{html.escape(caption)}</caption>\n{rest}</div>'
+    said = f"<figcaption>{html.escape(caption)}</figcaption>"  # a <caption> would scroll sideways with a wide table
+    return f'<figure>{said}<div class="table">{cells}</div></figure>'
 
 
 def _embedded(path: Path) -> str:
@@ -236,8 +241,8 @@ def report_sections(
         Section(
             "Provenance",
             f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, "
-            f"{stamp['date']}. "
-            f"Parameters: {' '.join(dump_parameters(parameters).split())}",
+            f"{stamp['date']}.",
             tables=[(versions, "Packages")],
+            settings=dump_parameters(parameters),
         ),
     ]

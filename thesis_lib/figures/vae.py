@@ -310,4 +310,4 @@ def report_sections(
         told = captioned_tables(tables, names, language)
         if drawn or told:
             sections.append(Section(heading, "", drawn, told))
-    return [*sections, Section("Parameters", " ".join(dump_parameters(parameters).split()))]
+    return [*sections, Section("Parameters", settings=dump_parameters(parameters))]
