@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.widgets.made_up import ARMS, INSIDE, grey, made_up_explorer
 from thesis_lib.evaluation.embeddings import coordinates, displacement, place
-from thesis_lib.widgets.embeddings import REACH, EmbeddingExplorer
+from thesis_lib.widgets.embeddings import REACH, TOOLBAR, EmbeddingExplorer
 
 
 @pytest.fixture
@@ -114,6 +114,17 @@ def test_arms_and_colours_are_drawn_as_printed(explorer):
     assert titles()[:3] == ["real", "real + ID", "cross entropy, real + ID"] and len(explorer._panels) == 6
     explorer.arms.value = ()
     assert "at least one arm" in explorer.status.value and len(explorer._panels) == 6
+
+
+def test_nothing_is_drawn_where_the_toolbar_lies(explorer):
+    for arms in [ARMS[0]], ARMS[:2]:
+        explorer.arms.value = arms
+        figure = explorer.canvas.figure
+        figure.draw_without_rendering()
+        assert figure.get_tightbbox().y0 >= TOOLBAR - 0.01
+        (legend,) = figure.legends
+        legend_top = legend.get_window_extent().y1
+        assert all(ax.get_tightbbox().y0 >= legend_top for ax in explorer._panels)
 
 
 def test_other_settings_are_computed_on_demand_once_and_aligned(explorer):

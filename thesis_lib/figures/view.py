@@ -103,7 +103,7 @@ def _draw_scale(ax: Axes, distance: float, reading: Reading, language: str) -> N
     end = max(1.25 * max(high for _, high in reading.limits.values()), 1.1 * distance)
     ax.set(xlim=(0, end), ylim=(-0.6, 1.4), yticks=[], xlabel=word("d_own", language))
     ax.spines["left"].set_visible(False)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.35), ncols=2)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=0.2)
     localise(ax, language)
 
 

@@ -22,6 +22,8 @@ from thesis_lib.widgets.controls import control, png, with_class
 
 SCREEN_DPI = 120
 """Of the maps on the screen: 708 pixels for the width of a page."""
+TOOLBAR = 0.36
+"""Height of the toolbar's buttons on the screen, in inches of the figure."""
 REACH = 12
 """The nearest point is meant if it is no more CSS pixels away from the mouse."""
 LARGEST_SETTING = 100
@@ -108,7 +110,7 @@ class EmbeddingExplorer(widgets.VBox):
 
         canvas = with_class(Canvas(Figure(dpi=SCREEN_DPI)), "maps")
         canvas.header_visible = canvas.footer_visible = canvas.resizable = False
-        canvas.toolbar_position = "bottom"  # it lies on the figure: there it hides no point
+        canvas.toolbar_position = "bottom"  # it lies on the figure, see `_leave_room`
         manager = FigureManager(canvas, 0)
         canvas.mpl_disconnect(manager.key_press_handler_id)  # its keys change the axes: l makes them logarithmic
         for event, answer in (
@@ -149,6 +151,7 @@ class EmbeddingExplorer(widgets.VBox):
                 frames.append(self._frames[arm].assign(**columns))
         self._background = None
         figure = embedding_maps(pd.concat(frames), self.colouring.value, figure=self.canvas.figure)
+        _leave_room(figure)
         cells = [cell for row in map_grid([frame["arm"].iloc[0] for frame in frames]) for cell in row]
         self._panels = dict(zip(figure.axes, cells, strict=False))  # the colour bar comes after them
         self._positions = [placed[method, arm] for arm, method in cells]
@@ -254,3 +257,12 @@ class EmbeddingExplorer(widgets.VBox):
             self.progress.layout.visibility = "hidden"
             self.compute.disabled = False
         self._show_maps()
+
+
+def _leave_room(figure: Figure) -> None:
+    """Leave a strip for the toolbar below maps and legend."""
+    (width, height), (legend,) = figure.get_size_inches(), figure.legends
+    total = height + TOOLBAR
+    figure.set_size_inches(width, total)
+    figure.set_layout_engine("constrained", rect=(0, TOOLBAR / total, 1, height / total))  # lifts the maps
+    legend.borderaxespad = 72 * TOOLBAR / legend.prop.get_size_in_points()  # lifts the legend
