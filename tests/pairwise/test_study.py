@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise import study
@@ -39,9 +40,17 @@ def test_the_parameter_file_holds_the_twelve_scenarios_at_one_budget():
     assert of_source == set(study.PUBLISHED) and len(of_source) == 12
     assert {method.loss for method in asked.source_methods().values()} == {"cosine", "triplet"}
     methods = [*asked.source_methods().values(), *asked.beyond.values()]
-    assert {asked.steps(method) for method in methods if method.epochs} == {490}
+    assert {asked.steps(method, "cifar10") for method in methods if method.epochs} == {490}
     assert (asked.pairwise.learning_rate, asked.triplet.learning_rate, asked.triplet.margin) == (0.05, 0.15, 1.0)
     assert len(asked.seeds) >= 3 and asked.seconds > 600
+
+
+def test_methods_beyond_the_source_run_on_sets_of_the_study_and_steps_follow_its_classes():
+    with pytest.raises(ValidationError, match=r"--set beyond_sets=\[mnist\]"):
+        parameters(beyond_sets=["cifar10"])
+    asked = parameters()
+    method = asked.source_methods()["pairwise_none"]
+    assert asked.steps(method, "parts") == pytest.approx(2 * asked.steps(method, "mnist"), abs=method.epochs)
 
 
 def test_finished_items_are_kept_and_a_changed_method_is_made_again(bars, tmp_path, monkeypatch):

@@ -165,7 +165,7 @@ def beyond_table(summary: pd.DataFrame, parameters: PairwiseTripletParameters, l
         for name in mine.sort_values("mean", ascending=False, kind="stable")["scenario"]:
             method, cells = methods[name], _cells(summary, str(data), name, language)
             roles = 3 if method.loss == "triplet" and method.mining == "none" else 2
-            budget = [parameters.steps(method), roles * parameters.batch if method.epochs else 0]
+            budget = [parameters.steps(method, str(data)), roles * parameters.batch if method.epochs else 0]
             labelled = word("yes" if uses_labels(method) else "no", language)
             about = [word(str(data), language), word(name, language), labelled, *map(str, budget)]
             rate = number(method.learning_rate if method.epochs else float("nan"), 2, language)

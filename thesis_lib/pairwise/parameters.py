@@ -10,8 +10,9 @@ SetName = Literal["mnist", "cifar10", "parts"]
 Augmentation = Literal["none", "fer", "simclr"]
 MethodName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
-SIZES: dict[str, tuple[int, int]] = {"mnist": (1, 28), "cifar10": (3, 32), "parts": (3, 32)}
-"""Channels and side in pixels of each set's pictures."""
+PARTS_SIZE = 32
+"""Side in pixels of the bundled parts' pictures, that of CIFAR-10's."""
+CLASSES: dict[str, int] = {"mnist": 10, "cifar10": 10, "parts": 20}
 
 
 class PicturesParameters(DataRoot):
@@ -150,9 +151,9 @@ class PairwiseTripletParameters(Study):
     def _goes_beyond(self, data: SetName) -> bool:
         return self.beyond_sets is None or data in self.beyond_sets
 
-    def steps(self, method: Method) -> int:
-        """Optimiser steps a set of ten classes takes."""
-        items = 10 * self.data.anchors * (2 if method.loss in ("cosine", "margin") else 1)
+    def steps(self, method: Method, data: str) -> int:
+        """Optimiser steps a method takes on a set."""
+        items = CLASSES[data] * self.data.anchors * (2 if method.loss in ("cosine", "margin") else 1)
         return method.epochs * -(-items // self.batch)
 
     @property
@@ -162,8 +163,8 @@ class PairwiseTripletParameters(Study):
         total = 0.0
         for scenario in self.scenarios():
             method = scenario.method
-            pictures = self.steps(method) * self.batch * passes[method.loss == "triplet" and method.mining == "none"]
-            total += SECONDS_A_PICTURE * pictures * (2 if scenario.data == "parts" else 1) + 20
+            roles = passes[method.loss == "triplet" and method.mining == "none"]
+            total += SECONDS_A_PICTURE * self.steps(method, scenario.data) * self.batch * roles + 20
         return total
 
     @model_validator(mode="after")
@@ -171,6 +172,11 @@ class PairwiseTripletParameters(Study):
         for field, values in (("data.sets", self.data.sets), ("augmentations", self.augmentations)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{field} names one value twice: {values}")
+        if self.beyond_sets is not None and (absent := set(self.beyond_sets) - set(self.data.sets)):
+            raise ValueError(
+                f"beyond_sets names {', '.join(sorted(absent))}, which data.sets does not: choose among those, "
+                f"for example --set beyond_sets=[{self.data.sets[0]}]"
+            )
         if taken := set(self.beyond) & set(self.source_methods()):
             raise ValueError(f"beyond: {sorted(taken)} are names of the source's scenarios: choose others")
         return self

@@ -10,10 +10,10 @@ from thesis_lib.datasets.cifar10 import find_cifar10, read_cifar10
 from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.datasets.mnist import find_mnist, read_mnist
 from thesis_lib.errors import ThesisError
-from thesis_lib.pairwise.parameters import SIZES, PicturesParameters, SetName
+from thesis_lib.pairwise.parameters import PARTS_SIZE, PicturesParameters, SetName
 from thesis_lib.parameters import DataParameters
 
-REMEDY = "; or take the bundled parts: --set data.sets=[parts] --set data.anchors=200"
+REMEDY = "; or take the bundled parts: --set data.sets=[parts] --set beyond_sets=[parts] --set data.anchors=200"
 
 
 def read_set(name: SetName, parameters: PicturesParameters, folder: Path) -> LabelledPictures:
@@ -55,7 +55,7 @@ def missing(parameters: PicturesParameters) -> list[str]:
 
 
 def _parts(folder: Path) -> LabelledPictures:
-    data = prepare_data(DataParameters(), SIZES["parts"][1], folder)
+    data = prepare_data(DataParameters(), PARTS_SIZE, folder)
     table = data.images.table
     labels = torch.tensor(table["label"].to_numpy())
     train, test = (torch.tensor(table["split"].isin(splits).to_numpy()) for splits in (["train"], ["valid", "test"]))
