@@ -15,7 +15,15 @@ from thesis_lib.diffusion.concepts import Concepts, save_concepts
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.inversion import initial_vectors, learn_concepts
 from thesis_lib.diffusion.manifest import read_manifest
-from thesis_lib.figures.audit import audit_shifts, completed, contrasts, readable_audit, readable_contrasts
+from thesis_lib.figures.audit import (
+    audit_shifts,
+    completed,
+    contrasts,
+    in_standard_errors,
+    readable_audit,
+    readable_contrasts,
+    turned_signs,
+)
 from thesis_lib.figures.style import TEXT_WIDTH
 from thesis_lib.legacy import (
     COMPARED,
@@ -240,6 +248,19 @@ def test_the_differences_of_the_arms_are_taken_seed_by_seed_with_the_correct_arm
         and found.loc[(2, "real_id_nearood", "top1/test", 0), "own"]
     )
     assert (9, "real_id", "top1/field", 0) not in found.index
+
+
+def test_turned_signs_and_standard_errors_by_hand():
+    table = audited(2)
+    chosen = (table["erratum"] == 2) & (table["arm"] == "real_id_nearood") & (table["metric"] == "top1/test")
+    table.loc[chosen, "value"] = 0.0  # below real_id's 0.2 and 0.3
+    turned = turned_signs(table).set_index(["difference", "metric"])
+    assert turned.loc[("real_id_nearood minus real_id", "top1/test"), "turned"] == "2"
+    assert turned["turned"].tolist().count("none") == 3
+    assert turned["correct"].tolist() == pytest.approx([10] * 4)
+    apart = in_standard_errors(table, 100).loc[0, "real_id minus real"]
+    assert apart["points"] == pytest.approx(10)
+    assert apart["z"] == pytest.approx(0.1 / (0.2 * 0.8 / 100 + 0.1 * 0.9 / 100) ** 0.5)
 
 
 @pytest.mark.parametrize(("language", "seeds"), [("en", 1), ("de", 3)])

@@ -10,6 +10,7 @@ from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.hardness import (
     Hardness,
+    band_shares,
     load_hardness_encoder,
     on_grey,
     score_manifest,
@@ -110,6 +111,19 @@ def test_a_picture_in_another_classs_band_is_never_near_ood(space):
     other = prepared([1] * 5, [""] * 5, 20)
     scores = space.measure(space.features(other.pictures, other.masks), np.zeros(5, int))
     assert (scores["nearest"] == 1).all() and "near_ood" not in bands(scores, np.zeros(5, int), BANDS)
+
+
+def test_shares_of_real_pictures_in_the_bands(space):
+    valid, far = prepared([0] * 6 + [1] * 6, [""] * 12, 50), prepared([2] * 4, [""] * 4, 50)
+    ood = PreparedSet(
+        far.table.assign(set=["near", "near", "near", "far"], split=["valid", "valid", "test", "test"]),
+        far.pictures, far.masks,
+    )  # fmt: skip
+    shares = band_shares(space, valid, ood, BANDS)
+    assert set(shares) == {"validation", "near"}  # the far picture may not tune anything
+    assert all(sum(each.values()) == pytest.approx(1) for each in shares.values())
+    assert shares["validation"]["id"] > 0.7 and shares["near"]["id"] == 0  # of a third colour
+    assert set(band_shares(space, valid, None, BANDS)) == {"validation"}
 
 
 def scored(shares):

@@ -10,7 +10,7 @@ from thesis_lib.datasets import PreparedData, PreparedSet
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation import judge as module
-from thesis_lib.evaluation.features import accuracy, collect_features
+from thesis_lib.evaluation.features import accuracies, accuracy, collect_features
 from thesis_lib.evaluation.judge import (
     change_inside,
     measure_timesteps,
@@ -104,4 +104,10 @@ def test_features_of_every_part_line_up_with_their_tables():
     assert torch.allclose(direct, features["test_features"], atol=1e-5)
     right = classifier(direct).argmax(1) == torch.tensor(images.table["label"].to_numpy())[features["test_rows"]]
     assert accuracy(features, data, "test") == pytest.approx(right.float().mean().item())
+    both = accuracies(features, data, neighbours=1)
+    assert set(both) == {"test"} and both["test"]["probe"] == accuracy(features, data, "test")
+    similarity = F.normalize(features["test_features"], dim=1) @ F.normalize(features["bank_features"], dim=1).T
+    named = torch.tensor(images.table["label"].to_numpy())[bank[similarity.argmax(1)]]
+    truth = torch.tensor(images.table["label"].to_numpy())[features["test_rows"]]
+    assert both["test"]["knn"] == pytest.approx((named == truth).float().mean().item())
     assert ((features["odin_test"] > 0.5) & (features["odin_test"] < 1)).all()

@@ -1,10 +1,21 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.figures.made_up import PLACES
-from thesis_lib.figures.surface import DIVERGING, dose_trend, response_surface, surface_cells, surface_table
+from thesis_lib.figures.surface import (
+    DIVERGING,
+    dose_trend,
+    response_surface,
+    surface_arms,
+    surface_cells,
+    surface_table,
+)
 from thesis_lib.figures.tables import tidy_metrics
+from thesis_lib.parameter_files import read_parameters
+from thesis_lib.parameters import Parameters
 
 CELLS = {"t501_dose1": (1, 501), "t501_dose4": (4, 501), "t801_dose1": (1, 801)}
 
@@ -48,6 +59,12 @@ def test_the_figure_says_each_difference_and_colours_are_centred_at_zero(surface
     assert DIVERGING(0.5)[:3] == pytest.approx((1, 1, 1), abs=0.01)
     grey = np.array(DIVERGING([0.0, 1.0]))[:, :3] @ [0.299, 0.587, 0.114]
     assert (grey > 0.5).all()  # black numbers stay readable on both ends
+
+
+def test_the_arms_of_the_surface_are_those_of_one_timestep() -> None:
+    asked = read_parameters(Path(__file__).parents[2] / "parameters" / "parts.yaml")
+    assert isinstance(asked, Parameters)
+    assert surface_arms(asked) == {f"t{t}_dose{dose}": (dose, t) for t in (501, 651, 801) for dose in (1, 4)}
 
 
 def test_a_whole_run(results) -> None:

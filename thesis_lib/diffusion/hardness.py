@@ -269,6 +269,38 @@ def score_manifest(
     return manifest
 
 
+def band_shares(
+    space: Hardness, valid: PreparedSet, ood: PreparedSet | None, p: HardnessParameters
+) -> dict[str, dict[str, float]]:
+    """Whether the bands are what they claim to be: the shares of real pictures in them.
+
+    Args:
+        space: The space.
+        valid: The validation pictures, measured against their own classes.
+        ood: Parts of no class, of which those that may tune a detector are measured, against the class that each is
+            nearest to.
+        p: The limits.
+
+    Returns:
+        For validation, near and far pictures, as far as there are: band (id, near_ood, neither) -> share in [0, 1].
+    """
+    own = valid.table["label"].to_numpy()
+    groups = {"validation": (space.measure(space.features(valid.pictures, valid.masks), own), own)}
+    if ood is not None:
+        for name in ("near", "far"):
+            chosen = ood.select(((ood.table["set"] == name) & (ood.table["split"] == "valid")).to_numpy())
+            if len(chosen.table):
+                outside = space.measure_outsiders(chosen)
+                groups[name] = (outside, outside["nearest"].to_numpy())
+    return {
+        name: {
+            band or "neither": float((bands(scores, labels, p) == band).mean())
+            for band in (str(Kind.ID), str(Kind.NEAR_OOD), "")
+        }
+        for name, (scores, labels) in groups.items()
+    }
+
+
 def second_opinion(
     encoder: Encoder, folder: Path, shots: PreparedSet, valid: PreparedSet, p: HardnessParameters
 ) -> dict[str, float]:

@@ -6,7 +6,7 @@ import torch
 from tqdm.auto import tqdm
 
 from thesis_lib.contrastive.encoders import Classifier, Encoder
-from thesis_lib.contrastive.probe import extract_features
+from thesis_lib.contrastive.probe import extract_features, knn_accuracy
 from thesis_lib.contrastive.views import to_unit_range
 from thesis_lib.datasets import PreparedData
 from thesis_lib.evaluation.ood import ID_SPLITS, odin_scores
@@ -65,6 +65,24 @@ def collect_features(
                 ]
             )
     return result
+
+
+def accuracies(
+    features: Mapping[str, torch.Tensor], data: PreparedData, neighbours: int
+) -> dict[str, dict[str, float]]:
+    """Top-1 accuracy on each split of `collect_features`: split -> that of the probe, and of k nearest neighbours."""
+    labels, bank = torch.tensor(data.images.table["label"].to_numpy()), features["bank_features"]
+    bank_labels = labels[features["bank_rows"]]
+    return {
+        name: {
+            "probe": accuracy(features, data, name),
+            "knn": knn_accuracy(
+                bank, bank_labels, features[f"{name}_features"], labels[features[f"{name}_rows"]], neighbours
+            ),
+        }
+        for name in ID_SPLITS
+        if f"{name}_rows" in features
+    }
 
 
 def accuracy(features: Mapping[str, torch.Tensor], data: PreparedData, split: str) -> float:

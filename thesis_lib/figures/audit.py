@@ -89,6 +89,45 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
+def turned_signs(table: pd.DataFrame) -> pd.DataFrame:
+    """Which errata turn the sign of a difference of accuracies, in the mean over seeds.
+
+    Args:
+        table: As for `completed`.
+
+    Returns:
+        Columns difference, metric, correct (percentage points), turned (the errata's numbers, or none).
+    """
+    rows = []
+    for (first, second, metric), found in contrasts(table).groupby(["first", "second", "metric"]):
+        if metric in SPLITS:
+            means = found.groupby("erratum")["value"].mean()
+            turned = ", ".join(map(str, means.index[means * means[0] < 0])) or "none"
+            rows.append((f"{first} minus {second}", metric, 100 * means[0], turned))
+    return pd.DataFrame(rows, columns=["difference", "metric", "correct", "turned"])
+
+
+def in_standard_errors(table: pd.DataFrame, pictures: int) -> pd.DataFrame:
+    """What the correct version's differences on the test split look like to someone with one seed.
+
+    Args:
+        table: As for `completed`.
+        pictures: Test pictures; a proportion's standard error takes them as independent.
+
+    Returns:
+        A row a seed; for each of `CONTRASTS` the difference in percentage points, and in standard errors (z).
+    """
+    correct = table[(table["erratum"] == 0) & (table["metric"] == "top1/test")]
+    wide = correct.pivot(index="seed", columns="arm", values="value")
+    error = (wide * (1 - wide) / pictures) ** 0.5
+    columns = {}
+    for first, second in CONTRASTS:
+        apart = wide[first] - wide[second]
+        columns[f"{first} minus {second}", "points"] = 100 * apart
+        columns[f"{first} minus {second}", "z"] = apart / (error[first] ** 2 + error[second] ** 2) ** 0.5
+    return pd.DataFrame(columns)
+
+
 def readable_audit(table: pd.DataFrame, language: str = "en") -> pd.DataFrame:
     """The audit as text: a row an erratum, accuracies in percent and the third arm's AUROC.
 

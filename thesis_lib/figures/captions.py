@@ -45,8 +45,8 @@ FIGURES = (
         "Parts held out as near and far out-of-distribution (OOD).",
         "Als nah und fern außerhalb der Verteilung (OOD) zurückgehaltene Teile.")),
     Caption("data/shots", "01", (
-        "The shots: the training pictures that the first seed chooses.",
-        "Die Aufnahmen, mit denen der erste Startwert trainiert.")),
+        "The shots: the training pictures that seed 0 chooses.",
+        "Die Aufnahmen, die der Startwert 0 zum Training wählt.")),
     Caption("data/masks", "01", (
         "The crop around the object; what lies outside the mask is faded.",
         "Der Ausschnitt um das Objekt; was außerhalb der Maske liegt, ist aufgehellt.")),

@@ -205,7 +205,7 @@ def report_sections(
         ),
         Section(
             "Data",
-            "Left to right the splits; what is held out; the shots that the first seed trains on.",
+            "Left to right the splits; what is held out; the shots that seed 0 trains on.",
             figures("data/classes", "data/ood_parts", "data/shots"),
         ),
         Section(
