@@ -115,23 +115,30 @@ class Run:
         if self.folder / job.folder != folder:
             raise ThesisError(f"{folder} is no folder of the stage {stage}, which is {self.folder / job.stage.folder}")
         made = stages.made_of(job, self.asked, self.root, self.folder) | {"notebook": self.notebooks[stage]}
-        commit = _git(self.root, "rev-parse", "HEAD")
         stamp = {
             "stage": stage,
             "seed": job.seed,
             "arm": job.arm,
             "experiment": self.experiment,
             "seconds": round(time.time() - self.started, 1),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "python": platform.python_version(),
-            "versions": {name: _version(name) for name in PACKAGES.split()},
-            "commit": commit,
-            "dirty": bool(_git(self.root, "status", "--porcelain", "--untracked-files=no")) if commit else None,
+            **provenance(self.root),
             "key": stages.digest(made),
             "made_of": made,
             "files": stages.kept_files(job.stage, folder),
         }
         write_json(folder / stages.STAMP, content | stamp)
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """When and with what a result was made: date, Python, versions of packages, the project's commit."""
+    commit = _git(root, "rev-parse", "HEAD")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES.split()},
+        "commit": commit,
+        "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")) if commit else None,
+    }
 
 
 def open_run(experiment: str, overrides: str = "") -> Run:
