@@ -1,4 +1,5 @@
 import json
+import warnings
 from math import erf, sqrt
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 from torch import nn
 
 from thesis_lib.datasets import PreparedData, PreparedSet
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.evaluation.ood import (
     DETECTORS,
     METRICS,
@@ -169,6 +170,17 @@ def test_too_many_neighbours_name_the_parameter(study) -> None:
     features, images, _ = study
     with pytest.raises(ThesisError, match=r"evaluation\.knn \(31\).*30"):
         detector_scores(features, bank_labels(features, images), k=31)
+
+
+def test_more_neighbours_than_a_class_has_pictures_are_warned_of(study) -> None:
+    features, images, _ = study
+    labels = bank_labels(features, images)
+    fewest = int(labels.unique(return_counts=True)[1].min())
+    with pytest.warns(ThesisWarning, match=rf"--set evaluation\.knn={fewest}"):
+        detector_scores(features, labels, k=fewest + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ThesisWarning)
+        detector_scores(features, labels, k=fewest)
 
 
 def test_odin_on_a_linear_network_by_hand() -> None:

@@ -29,7 +29,7 @@ def runs(tmp_path):
         (tmp_path / name / "metrics.json").write_text(json.dumps(found))
         return parameters
 
-    write("four", 4, results(["real", "real_id"], 3, 0.4))
+    write("four", 4, results(["real", "real_id"], 3, 0.4), evaluation={"knn": 4})
     write("four_again", 4, results(["real"], 1, 0.1))
     write("sixteen", 16, results(["real", "cross_entropy"], 2, 0.8), seeds=[0, 1])
     write("other_steps", 32, results(["real"], 3, 0.9), training={"steps": 7})

@@ -5,6 +5,7 @@ otherwise. Metrics are averaged over OOD parts, so that a part with many picture
 Nothing is tuned here: k, temperature and epsilon are parameters fixed beforehand.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from thesis_lib.datasets import PreparedData
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.evaluation.classification import classification_metrics
 from thesis_lib.parameters import EvaluationParameters
 
@@ -44,6 +45,9 @@ def detector_scores(features: Mapping[str, Tensor], bank_labels: Tensor, k: int)
 
     Raises:
         ThesisError: k is larger than the bank.
+
+    Warns:
+        ThesisWarning: k is larger than a class's part of the bank.
     """
     from pytorch_ood.detector import KNN, EnergyBased, MaxSoftmax
 
@@ -51,6 +55,14 @@ def detector_scores(features: Mapping[str, Tensor], bank_labels: Tensor, k: int)
     if k > len(bank):
         raise ThesisError(
             f"evaluation.knn ({k}) is more than the {len(bank)} real training pictures it is measured against: lower it"
+        )
+    fewest = int(bank_labels.unique(return_counts=True)[1].min())
+    if k > fewest:
+        warnings.warn(
+            f"evaluation.knn: neighbour number {k} of a picture is of another class where a class has {fewest} real "
+            f"training pictures, so that the kNN detector tells little: --set evaluation.knn={fewest}",
+            ThesisWarning,
+            stacklevel=2,
         )
     knn = KNN(None, k=k).fit_features(bank, bank_labels)
     projected = None

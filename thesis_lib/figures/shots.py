@@ -50,8 +50,9 @@ def by_shots(run: Path, parameters: Parameters, table: pd.DataFrame, metrics: Se
 
 
 def _rest(parameters: Parameters) -> dict[str, Any]:
-    """What must agree: the number of sources goes with the shots."""
+    """What must agree: the number of sources and the kNN detector's neighbours go with the shots."""
     content = parameters.model_dump(mode="json", exclude=_FREE)
     content["data"].pop("shots")
     content["generation"].pop("sources")
+    content["evaluation"].pop("knn")
     return content
