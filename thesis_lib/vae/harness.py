@@ -75,7 +75,11 @@ class Unchanged(Views):
 
 
 def mixup_or_cutmix(classes: int) -> Mix:
-    """For each batch mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899)."""
+    """For each batch mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899).
+
+    The batch is shuffled first: torchvision mixes each row with the one before it, and batches are composed class by
+    class and view by view, so that nearly all mixtures would be of one class.
+    """
     from torchvision.transforms import v2
 
     choice = v2.RandomChoice([v2.MixUp(num_classes=classes), v2.CutMix(num_classes=classes)])
@@ -83,7 +87,8 @@ def mixup_or_cutmix(classes: int) -> Mix:
     def mix(pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            return choice(pictures, labels)
+            order = torch.randperm(len(labels))
+            return choice(pictures[order], labels[order])
 
     return mix
 
