@@ -17,7 +17,7 @@ from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Arm, EncoderParameters, Kind, Parameters, TrainingParameters
 from thesis_lib.vae import digits as mnist
-from thesis_lib.vae import looking, published, tables
+from thesis_lib.vae import fitting, looking, published, tables, work
 from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
 from thesis_lib.vae.findings import finding_table
 from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cutmix
@@ -143,7 +143,7 @@ def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
     assert (whole["method"] == "none").sum() == (found["method"] == "none").sum() + 2
 
 
-def test_done_items_are_not_done_again_unless_something_changed(tmp_path):
+def test_done_items_are_not_done_again_unless_something_changed(tmp_path, monkeypatch):
     calls = []
 
     def compute():
@@ -153,6 +153,10 @@ def test_done_items_are_not_done_again_unless_something_changed(tmp_path):
     for made_of, expected in (({"steps": 1}, 1), ({"steps": 1}, 1), ({"steps": 2}, 2)):
         found = run_items({"a/b": compute}, tmp_path, made_of, "toy")
         assert len(calls) == expected and found["value"].tolist() == [0.5]
+    for module in (work, fitting):  # code that measures or trains differently
+        monkeypatch.setattr(module, "VERSION", -1)
+        run_items({"a/b": compute}, tmp_path, {"steps": 2}, "toy")
+    assert len(calls) == 4
 
 
 def made_up(gains, multi=-0.05, seeds=8):

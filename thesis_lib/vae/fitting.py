@@ -14,6 +14,8 @@ from thesis_lib.tensors import made_once, tensor_digest
 from thesis_lib.vae.models import PictureVAE, TableVAE, objective
 from thesis_lib.vae.parameters import FitParameters
 
+VERSION = 1
+"""Part of what a kept VAE is made of: raise it when the code trains differently."""
 Model = TypeVar("Model", TableVAE, PictureVAE)
 BLOCK = 100
 """Steps whose random numbers are drawn at once."""
@@ -70,8 +72,10 @@ def fit(
     """
     trained, early = (_initial(build, seed) for _ in range(2))
     made_of = {
-        "fit": p.model_dump(mode="json"), "seed": seed, "betas": list(betas), "examples": tensor_digest(x),
-        "members": tensor_digest(*[pool for pools in members for pool in pools]), "model": str(trained),
+        "version": VERSION, "fit": p.model_dump(mode="json"), "seed": seed, "betas": list(betas),
+        "examples": [tensor_digest(x), str(x.dtype), *x.shape],
+        "members": [[tensor_digest(pool) for pool in pools] for pools in members],
+        "model": str(trained), "shapes": {name: list(value.shape) for name, value in trained.state_dict().items()},
     }  # fmt: skip
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
