@@ -83,7 +83,9 @@ class Digits:
         channels, side = self.train[0].shape[1:3]
         return PictureVAE(channels, side, self.p.latent, self.p.width)
 
-    def generate(self, method: str, shots: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+    def generate(
+        self, method: str, shots: int, per_class: int, seed: int, best: SamplingName = BEST
+    ) -> tuple[Tensor, Tensor]:
         """Generated pictures (m, 1, 28, 28) in [0, 1] and their labels, so many a class.
 
         Args:
@@ -92,6 +94,7 @@ class Digits:
             shots: Real pictures a class.
             per_class: Generated pictures a class.
             seed: The seed.
+            best: The way of drawing codes of the methods that are none themselves.
         """
         x, y = self.few(shots, seed)
         if method == "none":
@@ -103,7 +106,7 @@ class Digits:
             ]
             return torch.cat(parts), torch.arange(len(parts)).repeat_interleave(per_class)
         model = self.of_shots(shots, seed) if method == "from_shots" else self.single(seed)[0]
-        way: Any = method if method in get_args(SamplingName) else BEST
+        way: Any = method if method in get_args(SamplingName) else best
         count = 2 * per_class if method == "gc" else per_class
         z, labels = draw_codes(way, *codes(model, x), y, count, self.sampling, seed)
         made = model.pictures(z)

@@ -207,7 +207,8 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
     depends = {
         "harness": p.harness.model_dump(mode="json", exclude={"mnist_shots"}), "sampling": p.sampling.model_dump(),
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
-        "data": tensor_digest(data.images.pictures), "shots": main.data.shots,
+        "data": tensor_digest(*_pictures(data.images)), "splits": "".join(data.images.table["split"].str[:2]),
+        "shots": main.data.shots, "genuine": tensor_digest(*encoder.state_dict().values()),
     }  # fmt: skip
     return Bench("parts", own, True, lambda seed: _pictures(_few(data, main, seed)), tests, MADE, made, depends)
 
@@ -271,12 +272,13 @@ def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
         return as_bytes(pictures).expand(-1, 3, -1, -1), labels
 
     def made(source: str, seed: int) -> Pictures:
-        method = "gc" if source == "vae_gc" else p.harness.sampling
-        return in_colour(*digits.generate(method, shots, p.harness.generated, seed))
+        way = p.harness.sampling
+        method = "gc" if source == "vae_gc" else way
+        return in_colour(*digits.generate(method, shots, p.harness.generated, seed, way))
 
     depends = {
         "harness": p.harness.model_dump(mode="json"), "sampling": p.sampling.model_dump(),
-        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit"}),
+        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit", "network"}),
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
         "data": tensor_digest(*digits.train, *digits.test),
     }  # fmt: skip

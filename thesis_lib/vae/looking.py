@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import tensor_digest
-from thesis_lib.vae.digits import DIGIT_METHODS, Digits
+from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.harness import Bench, as_bytes, da_fusion, part_vae
 from thesis_lib.vae.models import PictureVAE, codes, kl_divergence, normalised_beta
 from thesis_lib.vae.parameters import CelebaParameters, MnistParameters, VaeParameters
+from thesis_lib.vae.published import DIGIT_METHODS
 from thesis_lib.vae.sampling import normal
 from thesis_lib.vae.work import Items, Row, row
 
@@ -187,7 +188,10 @@ def _made_blur(bench: Bench, sources: Sequence[str], seed: int) -> list[Row]:
 
 def face_blur_items(models: Mapping[float, PictureVAE], faces: Tensor, seed: int) -> Items:
     """The work list: sharpness of faces (n, 3, side, side) uint8 as each beta's VAE gives them back."""
-    return {f"faces_beta{beta:g}": partial(_face_blur, model, faces, beta, seed) for beta, model in models.items()}
+    return {
+        f"faces_beta{beta:g}_seed{seed}": partial(_face_blur, model, faces, beta, seed)
+        for beta, model in models.items()
+    }
 
 
 def face_depends_on(p: CelebaParameters, faces: Tensor) -> dict[str, Any]:
