@@ -6,9 +6,9 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.vae import fitting
 from thesis_lib.vae.fitting import class_members, fit
 from thesis_lib.vae.models import PictureVAE, TableVAE, codes
-from thesis_lib.vae.parameters import FitParameters
+from thesis_lib.vae.parameters import EarlyFitParameters
 
-RECIPE = FitParameters(steps=150, batch=16, learning_rate=5e-3, early=0.1)
+RECIPE = EarlyFitParameters(steps=150, batch=16, learning_rate=5e-3, early=0.1)
 
 
 def small():

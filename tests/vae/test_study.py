@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from thesis_lib.datasets.proben1 import AttributeTable
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Arm, EncoderParameters, Kind, Parameters, TrainingParameters
+from thesis_lib.tensors import load_tensors
 from thesis_lib.vae import digits as mnist
 from thesis_lib.vae import fitting, looking, published, tables, work
 from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
@@ -41,6 +43,11 @@ def toy() -> VaeParameters:
     return VaeParameters.model_validate(TOY)
 
 
+def steps_of(file: Path) -> int:
+    """Steps that a kept VAE was trained for."""
+    return int(load_tensors(file)[1]["made_of"]["fit"]["steps"])
+
+
 @pytest.fixture
 def toy_digits(tmp_path):
     p = toy()
@@ -58,6 +65,23 @@ def test_the_parameter_files_are_right_and_their_roots_relative_to_the_project(t
         VaeParameters.model_validate(TOY | {"proben1": {"sets": ["gene2"]}})
     with pytest.raises(ValueError, match="names one value twice"):
         VaeParameters.model_validate(TOY | {"seeds": [1, 1]})
+    wrong = {
+        "proben1.classifiers": (["forest"], "network is missing"), "proben1.sets": ([], "at least 1"),
+        "proben1.few_shot": ([1], "greater than or equal to 2"), "mnist.shots": ([1, 3], "greater than or equal to 2"),
+        "mnist.only_shots": (1, "greater than or equal to 2"), "mnist.many_shots": ([4], "4 is not in shots"),
+        "mnist.only_generated": ([], "at least 1"), "mnist.map_betas": ([], "at least 1"),
+        "celeba.betas": ([], "at least 1"), "harness.mnist_shots": (1, "greater than or equal to 2"),
+        "harness.sampling": ("prior", "should be 'noise'"),
+    }  # fmt: skip
+    for path, (value, sentence) in wrong.items():
+        section, _, name = path.partition(".")
+        with pytest.raises(ValueError, match=sentence):
+            VaeParameters.model_validate(TOY | {section: TOY.get(section, {}) | {name: value}})
+    for name in ("shots", "many_shots"):
+        with pytest.raises(ValueError, match=rf"mnist\.{name}\n.* at least 1"):
+            VaeParameters.model_validate(TOY | {"mnist": TOY["mnist"] | {name: []}})
+    with pytest.raises(ValueError, match="only_shots and many_shots: 5 is not in shots"):
+        VaeParameters.model_validate(TOY | {"mnist": TOY["mnist"] | {"only_shots": 5}})
     with pytest.raises(ValueError, match=r"there is nothing to do: .* proben1.root, mnist.root, celeba.root"):
         VaeParameters(name="x", study="vae", harness={"experiment": None})
 
@@ -118,9 +142,11 @@ def test_table_items_write_every_row(tmp_path, monkeypatch):
     whole = found[found["section"] == "proben1"]
     f1 = whole[whole["metric"] == "f1"]
     assert len(f1) == 2 * 2 * 7 and set(f1["method"]) == {"none", "vae", "vae_gc"}  # seeds, classifiers, 1 + 3 * 2
-    assert f1[f1["method"] == "vae"]["generated"].unique().tolist() == [30]
+    assert f1[f1["method"] == "vae"]["generated"].unique().tolist() == [10]  # a class
     few = found[found["section"] == "few_shot_table"]
     assert set(few["method"]) == {"none", "vae", "vae_gc", "from_shots"} and found["value"].between(0, 1).all()
+    single, stack = (tmp_path / "models" / f"few_shot_2_seed0{end}.safetensors" for end in ("_single", ""))
+    assert steps_of(single) == 3 * steps_of(stack)
     again = tables.whole_set(toy(), "diabetes", 1, tmp_path / "elsewhere")  # the same by itself, elsewhere
     kept = whole[whole["seed"] == 1]["value"].tolist()
     assert [line["value"] for line in again] == kept
@@ -141,6 +167,13 @@ def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
         assert pictures.shape == (12, 1, 12, 12) and labels.bincount().tolist() == [4, 4, 4]
     whole = with_baseline(found)
     assert (whole["method"] == "none").sum() == (found["method"] == "none").sum() + 2
+
+
+def test_the_vae_of_the_shots_takes_as_many_steps_as_those_of_the_classes_together(toy_digits):
+    toy_digits.of_shots(3, 0)
+    toy_digits.of_classes(3, 0)
+    made = {file.stem: steps_of(file) for file in toy_digits.folder.iterdir()}
+    assert made.pop("mnist_shots3_seed0") == sum(made.values()) == 9 and len(made) == 3
 
 
 def test_done_items_are_not_done_again_unless_something_changed(tmp_path, monkeypatch):
@@ -201,6 +234,29 @@ def test_sharpness_falls_with_blur():
     assert looking.sharpness(x, x) == 1 and looking.sharpness(blurred, x) < 0.5
     wave = torch.cos(torch.pi * torch.arange(8.0)).expand(1, 1, 8, 8)  # columns of 1 and -1: the Laplacian is 4 or -4
     assert looking.edge_energy(wave) == pytest.approx(16)
+
+
+def test_parts_are_given_back_that_the_vae_has_not_seen(tmp_path, monkeypatch):
+    toy_bench, asked = bench(lambda source, seed: bench(None).shots(seed)), []
+    tests = {"test": (torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8), torch.zeros(4))}
+
+    class Halving(looking.PictureVAE):
+        """Gives back pictures with half their contrast."""
+
+        def encode(self, x):
+            asked.append(x)
+            return super().encode(x)
+
+        def pictures(self, z):
+            return asked[-1][0] / 2
+
+    monkeypatch.setattr(looking, "part_vae", lambda *_: (Halving(3, 32, 3, 2), Halving(3, 32, 3, 2)))
+    items = looking.part_blur_items(
+        toy(), dataclasses.replace(toy_bench, tests=tests, sources=MADE[:2]), (0,), tmp_path
+    )
+    values = {line["method"]: line["value"] for line in items["parts_vae_seed0"]()}
+    assert values == pytest.approx({"reconstruction": 0.25, "early": 0.25, "vae": 1, "vae_gc": 1})
+    assert [x.shape[1] for x in asked] == [4, 4]  # the test pictures, not the nine shots
 
 
 def test_sweeps_move_one_dimension_and_lines_end_at_reconstructions(toy_digits):

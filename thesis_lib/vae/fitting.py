@@ -12,7 +12,7 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.randomness import derive_seed, numpy_generator, torch_generator
 from thesis_lib.tensors import made_once, tensor_digest
 from thesis_lib.vae.models import PictureVAE, TableVAE, objective
-from thesis_lib.vae.parameters import FitParameters
+from thesis_lib.vae.parameters import EarlyFitParameters, FitParameters
 
 VERSION = 1
 """Part of what a kept VAE is made of: raise it when the code trains differently."""
@@ -60,12 +60,12 @@ def fit(
         members: For each network of the stack the rows it learns from, in one or more pools; each pool gives an equal
             part of every batch, drawn with repeats.
         betas: For each network the weight of the KL term.
-        p: Steps, batch, learning rate, and which VAE is the early one.
+        p: Steps, batch, learning rate, and, where there is to be an early VAE, which one.
         seed: Seeds weights, batches and latent noise of the stack.
         file: Where the result is kept.
 
     Returns:
-        The networks after the last step and the early ones, frozen, in evaluation mode.
+        The networks after the last step and the early ones (without one the first again), frozen, in evaluation mode.
 
     Raises:
         ThesisError: The loss is not finite, or the disk is full.
@@ -104,7 +104,8 @@ def _train(
     """Train in place; returns the state after the early share of the steps."""
     optimizer = torch.optim.Adam(model.parameters(), lr=p.learning_rate)
     generators = [torch_generator(seed, "vae", member) for member in range(model.stack)]
-    early, snapshot = max(1, round(p.early * p.steps)), {}
+    early = max(1, round(p.early * p.steps)) if isinstance(p, EarlyFitParameters) else p.steps
+    snapshot: dict[str, Tensor] = {}
     bar = tqdm(range(p.steps), desc=name, mininterval=1, leave=False)
     for step in bar:
         if step % BLOCK == 0:

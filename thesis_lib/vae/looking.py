@@ -161,7 +161,7 @@ def digit_blur(digits: Digits, seed: int, pictures: int = 1000) -> list[Row]:
 
 
 def part_blur_items(p: VaeParameters, bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
-    """The work list: sharpness of the parts as their VAE gives them back, and of what the harness trains on."""
+    """The work list: sharpness of test pictures as the parts' VAE gives them back, and of what it and others made."""
     items: Items = {}
     for seed in seeds:
         items[f"parts_vae_seed{seed}"] = partial(_vae_blur, p, bench, seed, folder)
@@ -171,9 +171,8 @@ def part_blur_items(p: VaeParameters, bench: Bench, seeds: Sequence[int], folder
 
 
 def _vae_blur(p: VaeParameters, bench: Bench, seed: int, folder: Path) -> list[Row]:
-    real = bench.shots(seed)[0]
-    unit = real.float() / 255
-    trained, early = part_vae(p, real, seed, folder / f"parts_seed{seed}.safetensors")
+    trained, early = part_vae(p, bench.shots(seed)[0], seed, folder / f"parts_seed{seed}.safetensors")
+    unit = bench.tests["test"][0].float() / 255
     models = {"reconstruction": trained, "early": early}
     shown = {name: model.pictures(codes(model, unit)[0]) for name, model in models.items()}
     rows = [_blur_row("parts", method, seed, sharpness(made, unit)) for method, made in shown.items()]
@@ -187,7 +186,7 @@ def _made_blur(bench: Bench, sources: Sequence[str], seed: int) -> list[Row]:
 
 
 def face_blur_items(models: Mapping[float, PictureVAE], faces: Tensor, seed: int) -> Items:
-    """The work list: sharpness of faces (n, 3, side, side) uint8 as each beta's VAE gives them back."""
+    """The work list: sharpness of faces (n, 3, side, side) uint8, which each beta's VAE has seen and gives back."""
     return {
         f"faces_beta{beta:g}_seed{seed}": partial(_face_blur, model, faces, beta, seed)
         for beta, model in models.items()

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 Items = dict[str, Callable[[], list[Row]]]
 """Name, of plain letters, digits and slashes -> what computes its rows, on its own and always the same."""
 COLUMNS = ["section", "data", "shots", "generated", "method", "beta", "classifier", "seed", "metric", "value"]
-"""A result: the table it belongs to, what was trained on what, one number."""
+"""A result: the table it belongs to, what was trained on what, one number; `shots` and `generated` are a class's."""
 
 
 def row(section: str, data: str, method: str, seed: int, value: float, **more: Any) -> Row:
