@@ -23,7 +23,7 @@ from thesis_lib.vae import fitting, looking, published, tables, work
 from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
 from thesis_lib.vae.findings import finding_table
 from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cutmix
-from thesis_lib.vae.methods import MADE, METHODS
+from thesis_lib.vae.methods import MADE, METHODS, VAE
 from thesis_lib.vae.parameters import NetworkParameters, VaeParameters
 from thesis_lib.vae.tabulate import outside, summarised, with_baseline
 from thesis_lib.vae.work import COLUMNS, row, run_items
@@ -35,7 +35,8 @@ TOY = {
     "proben1": {"root": "x", "sets": ["diabetes"], "fit": SHORT, "hidden": 4, "few_shot": [2],
                 "classifiers": ["network", "nearest"]},
     "mnist": {"fit": SHORT, "multi": SHORT, "latent": 3, "width": 2, "shots": [2, 3], "only_shots": 2,
-              "only_generated": [2], "many": 4, "many_shots": [3], "network": {"steps": 3, "width": 4}},
+              "only_generated": [2], "many": 4, "many_shots": [3], "network": {"steps": 3, "width": 4},
+              "map_betas": [1.0], "map_fit": SHORT},
 }  # fmt: skip
 
 
@@ -292,7 +293,7 @@ def test_the_harness_trains_every_method_it_can_have(tmp_path):
     with pytest.warns(ThesisWarning, match="da_fusion_filter is left out: there is no run"):
         items = harness_items(toy_bench, (0,), tmp_path / "work")
     assert list(items) == [f"toy/{method}_seed0" for method in METHODS if "da_fusion" not in method]
-    fewer = harness_items(dataclasses.replace(toy_bench, sources=MADE[:2]), (0,), tmp_path / "work")
+    fewer = harness_items(dataclasses.replace(toy_bench, sources=VAE), (0,), tmp_path / "work")
     assert list(fewer) == list(items)  # without a warning
     for name in ("toy/none_seed0", "toy/mixup_cutmix_seed0", "toy/classical_vae_seed0"):
         rows = items[name]()
@@ -311,6 +312,12 @@ def test_other_da_fusion_pictures_are_another_item(tmp_path):
     assert len(harness) == len(METHODS) and len(blur) == 3 and names(1) == (harness, blur)
     assert {name.rpartition("_")[0][:14] for name in harness - other} == {"toy/da_fusion_", "toy/classical_"}
     assert len(harness & other) == len(METHODS) - 4 and blur & other_blur == {"parts_vae_seed0"}
+
+
+def test_latent_maps_come_with_their_labels(toy_digits):
+    maps, labels = looking.latent_maps(toy_digits, 0, points=5)
+    assert list(maps) == list(toy_digits.p.map_betas) and {points.shape for points in maps.values()} == {(5, 2)}
+    assert labels.tolist() == toy_digits.test[1][:5].tolist()
 
 
 def test_samples_have_a_picture_a_class_and_sweeps_their_nats(toy_digits):

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,8 +22,8 @@ from thesis_lib.vae.sampling import normal
 from thesis_lib.vae.work import Items, Row, row
 
 
-def latent_maps(digits: Digits, seed: int, points: int = 2000) -> dict[float, Tensor]:
-    """Two-dimensional codes of the first so many test pictures, for each of the betas: beta -> (points, 2)."""
+def latent_maps(digits: Digits, seed: int, points: int = 2000) -> tuple[dict[float, np.ndarray], np.ndarray]:
+    """Two-dimensional codes of the first so many test pictures for each of the betas, beta -> (n, 2); their labels."""
     p: MnistParameters = digits.p
     everything = [[torch.arange(len(digits.train[0]))]]
     found = {}
@@ -30,8 +31,8 @@ def latent_maps(digits: Digits, seed: int, points: int = 2000) -> dict[float, Te
         build = partial(PictureVAE, 1, digits.train[0].shape[-1], 2, p.width)
         file = digits.folder / f"mnist_map_beta{beta:g}_seed{seed}.safetensors"
         model, _ = fit(build, digits.train[0], everything, [beta], p.map_fit, seed, file)
-        found[beta] = codes(model, digits.test[0][:points])[0]
-    return found
+        found[beta] = codes(model, digits.test[0][:points])[0].numpy()
+    return found, digits.test[1][:points].numpy()
 
 
 def line_between(model: PictureVAE, first: Tensor, second: Tensor, steps: int) -> Tensor:
