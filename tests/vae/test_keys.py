@@ -29,7 +29,7 @@ ALL = ("proben1.root", "mnist.root", "celeba.root", "mnist.map_betas", "mnist.ma
 SET_BY_THE_HARNESS = ("main.training.steps", "main.training.checkpoint_every", "main.training.classes_per_batch")
 NOT_READ = {
     "harness/mnist": (
-        "mnist.mix_in", "mnist.multi", "mnist.shots", "mnist.only_", "mnist.many", "main.training.views",
+        "mnist.mix_in", "mnist.shots", "mnist.only_", "mnist.many", "main.training.views",
         "main.encoder.size", *SET_BY_THE_HARNESS,
     ),
     "harness/parts": ("harness.mnist_shots", *SET_BY_THE_HARNESS),

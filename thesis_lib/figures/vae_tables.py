@@ -29,6 +29,7 @@ WORDS = {
     "da_fusion_filter": ("DA-Fusion + filter", "DA-Fusion + Filter"),
     "classical_vae": ("classical + VAE", "klassisch + VAE"),
     "classical_vae_gc": ("classical + VAE + GC", "klassisch + VAE + GC"),
+    "classical_from_shots": ("classical + one VAE, shots only", "klassisch + ein VAE, nur Shots"),
     "classical_da_fusion": ("classical + DA-Fusion ID", "klassisch + DA-Fusion ID"),
     "classical_da_fusion_filter": ("classical + DA-Fusion + filter", "klassisch + DA-Fusion + Filter"),
     "reconstruction": ("reconstruction", "Rekonstruktion"),

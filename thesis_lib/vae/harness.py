@@ -30,7 +30,7 @@ from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.generative import surer_half
-from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS
+from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS, VAE
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import HarnessParameters, VaeParameters
 from thesis_lib.vae.sampling import draw_codes
@@ -210,7 +210,8 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
         "data": tensor_digest(*_pictures(data.images)), "splits": "".join(data.images.table["split"].str[:2]),
         "shots": main.data.shots, "genuine": tensor_digest(*encoder.state_dict().values()),
     }  # fmt: skip
-    return Bench("parts", own, True, lambda seed: _pictures(_few(data, main, seed)), tests, MADE, made, depends)
+    sources = ("vae", "vae_gc", *DA_FUSION)
+    return Bench("parts", own, True, lambda seed: _pictures(_few(data, main, seed)), tests, sources, made, depends)
 
 
 def _few(data: PreparedData, main: Parameters, seed: int) -> PreparedSet:
@@ -262,7 +263,10 @@ def as_bytes(pictures: Tensor) -> Tensor:
 
 
 def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
-    """MNIST with few shots, its pictures with three equal channels at 32 pixels; there are no DA-Fusion pictures."""
+    """MNIST with few shots, its pictures with three equal channels at 32 pixels; there are no DA-Fusion pictures.
+
+    The VAE of `vae` and `vae_gc` has seen all training pictures without labels, that of `from_shots` the shots alone.
+    """
     encoder = main.encoder.model_copy(update={"size": 32})
     training = main.training.model_copy(update={"views": DIGIT_VIEWS})
     own = _training(main.model_copy(update={"encoder": encoder, "training": training}), p.harness, 10)
@@ -273,15 +277,15 @@ def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
 
     def made(source: str, seed: int) -> Pictures:
         way = p.harness.sampling
-        method = "gc" if source == "vae_gc" else way
+        method = {"vae": way, "vae_gc": "gc"}.get(source, source)
         return in_colour(*digits.generate(method, shots, p.harness.generated, seed, way))
 
     depends = {
         "harness": p.harness.model_dump(mode="json"), "sampling": p.sampling.model_dump(),
-        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit", "network"}),
+        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit", "multi", "network"}),
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
         "data": tensor_digest(*digits.train, *digits.test),
     }  # fmt: skip
     tests = {"test": in_colour(*digits.test)}
     few = partial(digits.few, shots)
-    return Bench("mnist", own, False, lambda seed: in_colour(*few(seed)), tests, MADE[:2], made, depends)
+    return Bench("mnist", own, False, lambda seed: in_colour(*few(seed)), tests, VAE, made, depends)

@@ -203,7 +203,7 @@ class VaeParameters(Study):
             of_shots = 20 * len({*d.shots, *d.many_shots, d.only_shots}) * d.multi.steps * d.multi.batch
             total += (d.fit.steps * d.fit.batch + of_shots) * DIGIT * d.width / 16
             cells = 9 * len(d.shots) + 4 * len(d.only_generated) + 4 * len(d.many_shots)
-            total += cells * d.network.steps * DIGIT_STEP + (8 * h.steps * HARNESS_STEP / 4 if h.experiment else 0)
+            total += cells * d.network.steps * DIGIT_STEP + (10 * h.steps * HARNESS_STEP / 4 if h.experiment else 0)
         if h.experiment:
             total += h.fit.steps * h.fit.batch * PICTURE * h.width / 24 + 12 * h.steps * HARNESS_STEP
         total *= len(self.seeds)
