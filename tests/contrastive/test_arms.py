@@ -99,7 +99,9 @@ def test_each_near_ood_set_is_chosen_from_alone(manifest):
 
 def test_choosing_needs_scores(manifest):
     for training in ({"near_ood_choice": "hardness"}, {"id_choice": "confidence"}):
-        with pytest.raises(ThesisError, match="no hardness scores"):
+        with pytest.raises(
+            ThesisError, match="no hardness scores, because the parameters of their run choose nothing by"
+        ):
             choose = choose_id if "id_choice" in training else lambda m, p: choose_near_ood(m, p, 0)
             choose(manifest.drop(columns="d_own"), settings(**training))
 

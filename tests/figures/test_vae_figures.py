@@ -89,7 +89,19 @@ def test_tables_say_ours_and_what_was_published(results):
     assert readable(results, "only_generated")["no augmentation"].tolist() == ["71.0 ± 2.5 (77.6)"] * 3
     assert readable_harness(results)["parts, field"].tolist() == ["41.0 ± 2.5"] * len(METHODS)
     gaps = readable_gaps(results, SECTIONS).set_index("table")
-    assert gaps.loc["PROBEN1"].tolist()[:2] == [10, 10]
+    assert gaps.loc["PROBEN1"].tolist()[:2] == [10, "10"]
+    assert gaps.loc["MNIST, generated alone"].tolist()[0] == 3  # the baseline counts once, in the first table
+    alone = readable_gaps(results[results["seed"] == 0], SECTIONS).set_index("table")
+    assert set(alone["outside our interval"]) == {"–"} and alone.loc["PROBEN1"].tolist()[0] == 10  # noqa: RUF001
+
+
+def test_methods_with_fewer_seeds_say_how_many(results):
+    assert not readable_harness(results)["method"].str.contains("n =").any()
+    fewer = results[~(results["method"].str.contains("da_fusion") & (results["seed"] > 0))]
+    named = readable_harness(fewer)["method"].tolist()
+    assert "DA-Fusion ID (n = 1)" in named and "no augmentation (n = 3)" in named
+    labels = [text.get_text() for text in harness_comparison(fewer).axes[0].get_yticklabels()]
+    assert labels == named
 
 
 def test_every_table_has_a_caption_and_every_word_two_languages(results):

@@ -3,11 +3,12 @@ import torch
 
 from tests.vae.toy import ATTRIBUTES, blobs
 from thesis_lib.errors import ThesisError
+from thesis_lib.vae import fitting
 from thesis_lib.vae.fitting import class_members, fit
 from thesis_lib.vae.models import PictureVAE, TableVAE, codes
-from thesis_lib.vae.parameters import FitParameters
+from thesis_lib.vae.parameters import EarlyFitParameters
 
-RECIPE = FitParameters(steps=150, batch=16, learning_rate=5e-3, early=0.1)
+RECIPE = EarlyFitParameters(steps=150, batch=16, learning_rate=5e-3, early=0.1)
 
 
 def small():
@@ -38,6 +39,24 @@ def test_a_vae_learns_is_kept_and_gives_an_early_state(tmp_path):
     other, _ = fit(small, x, [[torch.arange(60)]], [0.2], RECIPE.model_copy(update={"steps": 2}), 0, file)
     assert file.stat().st_mtime_ns != stamp
     assert not torch.equal(other.encoder[0].weight, trained.encoder[0].weight)
+
+
+def test_a_kept_vae_is_known_by_all_that_made_it(tmp_path, monkeypatch):
+    short, file = RECIPE.model_copy(update={"steps": 1}), tmp_path / "vae.safetensors"
+
+    def written(hidden=8, x=None, parts=(2, 2)):
+        """Whether it was trained anew."""
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        x = torch.zeros(4, 7) if x is None else x
+        pools = list(torch.arange(4).split(parts))
+        fit(lambda: TableVAE(ATTRIBUTES, 7, 2, hidden), x, [pools], [1.0], short, 0, file)
+        return file.stat().st_mtime_ns != before
+
+    assert written() and not written()
+    assert written(hidden=9) and not written(hidden=9)  # the model's text does not tell the widths apart
+    assert written(x=torch.zeros(4, 7, dtype=torch.uint8)) and written(parts=(1, 3))  # nor the bytes alone
+    monkeypatch.setattr(fitting, "VERSION", -1)
+    assert written(parts=(1, 3)) and not written(parts=(1, 3))
 
 
 def test_bytes_are_divided_by_255(tmp_path):

@@ -63,12 +63,10 @@ def test_noise_starts_at_posterior_samples_and_is_added_to_moved_codes():
     assert noisy[30_000:].var(0) - moved[30_000:].var(0) == pytest.approx([0.25, 0.25], rel=0.03)
 
 
-def test_draws_of_a_class_do_not_depend_on_the_others_and_the_prior_has_no_labels():
+def test_draws_of_a_class_do_not_depend_on_the_others():
     both, labels = draw("extrapolation_noise")
     alone, _ = draw_codes("extrapolation_noise", MEANS[:3], TIGHT[:3], LABELS[:3], 4, SamplingParameters(), 0)
     torch.testing.assert_close(both[labels == 0], alone)
-    with pytest.raises(ThesisError, match="have no label: train one VAE a class"):
-        draw("prior")
 
 
 def test_a_class_with_one_example_has_no_neighbour_but_noise():

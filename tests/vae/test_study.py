@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,13 @@ from thesis_lib.datasets.proben1 import AttributeTable
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Arm, EncoderParameters, Kind, Parameters, TrainingParameters
+from thesis_lib.tensors import load_tensors
 from thesis_lib.vae import digits as mnist
-from thesis_lib.vae import looking, published, tables
+from thesis_lib.vae import fitting, looking, published, tables, work
 from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
 from thesis_lib.vae.findings import finding_table
 from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cutmix
-from thesis_lib.vae.methods import MADE, METHODS
+from thesis_lib.vae.methods import MADE, METHODS, VAE
 from thesis_lib.vae.parameters import NetworkParameters, VaeParameters
 from thesis_lib.vae.tabulate import outside, summarised, with_baseline
 from thesis_lib.vae.work import COLUMNS, row, run_items
@@ -33,12 +35,18 @@ TOY = {
     "proben1": {"root": "x", "sets": ["diabetes"], "fit": SHORT, "hidden": 4, "few_shot": [2],
                 "classifiers": ["network", "nearest"]},
     "mnist": {"fit": SHORT, "multi": SHORT, "latent": 3, "width": 2, "shots": [2, 3], "only_shots": 2,
-              "only_generated": [2], "many": 4, "many_shots": [3], "network": {"steps": 3, "width": 4}},
+              "only_generated": [2], "many": 4, "many_shots": [3], "network": {"steps": 3, "width": 4},
+              "map_betas": [1.0], "map_fit": SHORT},
 }  # fmt: skip
 
 
 def toy() -> VaeParameters:
     return VaeParameters.model_validate(TOY)
+
+
+def steps_of(file: Path) -> int:
+    """Steps that a kept VAE was trained for."""
+    return int(load_tensors(file)[1]["made_of"]["fit"]["steps"])
 
 
 @pytest.fixture
@@ -58,6 +66,23 @@ def test_the_parameter_files_are_right_and_their_roots_relative_to_the_project(t
         VaeParameters.model_validate(TOY | {"proben1": {"sets": ["gene2"]}})
     with pytest.raises(ValueError, match="names one value twice"):
         VaeParameters.model_validate(TOY | {"seeds": [1, 1]})
+    wrong = {
+        "proben1.classifiers": (["forest"], "network is missing"), "proben1.sets": ([], "at least 1"),
+        "proben1.few_shot": ([1], "greater than or equal to 2"), "mnist.shots": ([1, 3], "greater than or equal to 2"),
+        "mnist.only_shots": (1, "greater than or equal to 2"), "mnist.many_shots": ([4], "4 is not in shots"),
+        "mnist.only_generated": ([], "at least 1"), "mnist.map_betas": ([], "at least 1"),
+        "celeba.betas": ([], "at least 1"), "harness.mnist_shots": (1, "greater than or equal to 2"),
+        "harness.sampling": ("prior", "should be 'noise'"),
+    }  # fmt: skip
+    for path, (value, sentence) in wrong.items():
+        section, _, name = path.partition(".")
+        with pytest.raises(ValueError, match=sentence):
+            VaeParameters.model_validate(TOY | {section: TOY.get(section, {}) | {name: value}})
+    for name in ("shots", "many_shots"):
+        with pytest.raises(ValueError, match=rf"mnist\.{name}\n.* at least 1"):
+            VaeParameters.model_validate(TOY | {"mnist": TOY["mnist"] | {name: []}})
+    with pytest.raises(ValueError, match="only_shots and many_shots: 5 is not in shots"):
+        VaeParameters.model_validate(TOY | {"mnist": TOY["mnist"] | {"only_shots": 5}})
     with pytest.raises(ValueError, match=r"there is nothing to do: .* proben1.root, mnist.root, celeba.root"):
         VaeParameters(name="x", study="vae", harness={"experiment": None})
 
@@ -118,9 +143,11 @@ def test_table_items_write_every_row(tmp_path, monkeypatch):
     whole = found[found["section"] == "proben1"]
     f1 = whole[whole["metric"] == "f1"]
     assert len(f1) == 2 * 2 * 7 and set(f1["method"]) == {"none", "vae", "vae_gc"}  # seeds, classifiers, 1 + 3 * 2
-    assert f1[f1["method"] == "vae"]["generated"].unique().tolist() == [30]
+    assert f1[f1["method"] == "vae"]["generated"].unique().tolist() == [10]  # a class
     few = found[found["section"] == "few_shot_table"]
     assert set(few["method"]) == {"none", "vae", "vae_gc", "from_shots"} and found["value"].between(0, 1).all()
+    single, stack = (tmp_path / "models" / f"few_shot_2_seed0{end}.safetensors" for end in ("_single", ""))
+    assert steps_of(single) == 3 * steps_of(stack)
     again = tables.whole_set(toy(), "diabetes", 1, tmp_path / "elsewhere")  # the same by itself, elsewhere
     kept = whole[whole["seed"] == 1]["value"].tolist()
     assert [line["value"] for line in again] == kept
@@ -143,7 +170,14 @@ def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
     assert (whole["method"] == "none").sum() == (found["method"] == "none").sum() + 2
 
 
-def test_done_items_are_not_done_again_unless_something_changed(tmp_path):
+def test_the_vae_of_the_shots_takes_as_many_steps_as_those_of_the_classes_together(toy_digits):
+    toy_digits.of_shots(3, 0)
+    toy_digits.of_classes(3, 0)
+    made = {file.stem: steps_of(file) for file in toy_digits.folder.iterdir()}
+    assert made.pop("mnist_shots3_seed0") == sum(made.values()) == 9 and len(made) == 3
+
+
+def test_done_items_are_not_done_again_unless_something_changed(tmp_path, monkeypatch):
     calls = []
 
     def compute():
@@ -153,6 +187,10 @@ def test_done_items_are_not_done_again_unless_something_changed(tmp_path):
     for made_of, expected in (({"steps": 1}, 1), ({"steps": 1}, 1), ({"steps": 2}, 2)):
         found = run_items({"a/b": compute}, tmp_path, made_of, "toy")
         assert len(calls) == expected and found["value"].tolist() == [0.5]
+    for module in (work, fitting):  # code that measures or trains differently
+        monkeypatch.setattr(module, "VERSION", -1)
+        run_items({"a/b": compute}, tmp_path, {"steps": 2}, "toy")
+    assert len(calls) == 4
 
 
 def made_up(gains, multi=-0.05, seeds=8):
@@ -199,6 +237,29 @@ def test_sharpness_falls_with_blur():
     assert looking.edge_energy(wave) == pytest.approx(16)
 
 
+def test_parts_are_given_back_that_the_vae_has_not_seen(tmp_path, monkeypatch):
+    toy_bench, asked = bench(lambda source, seed: bench(None).shots(seed)), []
+    tests = {"test": (torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8), torch.zeros(4))}
+
+    class Halving(looking.PictureVAE):
+        """Gives back pictures with half their contrast."""
+
+        def encode(self, x):
+            asked.append(x)
+            return super().encode(x)
+
+        def pictures(self, z):
+            return asked[-1][0] / 2
+
+    monkeypatch.setattr(looking, "part_vae", lambda *_: (Halving(3, 32, 3, 2), Halving(3, 32, 3, 2)))
+    items = looking.part_blur_items(
+        toy(), dataclasses.replace(toy_bench, tests=tests, sources=MADE[:2]), (0,), tmp_path
+    )
+    values = {line["method"]: line["value"] for line in items["parts_vae_seed0"]()}
+    assert values == pytest.approx({"reconstruction": 0.25, "early": 0.25, "vae": 1, "vae_gc": 1})
+    assert [x.shape[1] for x in asked] == [4, 4]  # the test pictures, not the nine shots
+
+
 def test_sweeps_move_one_dimension_and_lines_end_at_reconstructions(toy_digits):
     model, _ = toy_digits.single(0)
     x = toy_digits.test[0]
@@ -232,7 +293,7 @@ def test_the_harness_trains_every_method_it_can_have(tmp_path):
     with pytest.warns(ThesisWarning, match="da_fusion_filter is left out: there is no run"):
         items = harness_items(toy_bench, (0,), tmp_path / "work")
     assert list(items) == [f"toy/{method}_seed0" for method in METHODS if "da_fusion" not in method]
-    fewer = harness_items(dataclasses.replace(toy_bench, sources=MADE[:2]), (0,), tmp_path / "work")
+    fewer = harness_items(dataclasses.replace(toy_bench, sources=VAE), (0,), tmp_path / "work")
     assert list(fewer) == list(items)  # without a warning
     for name in ("toy/none_seed0", "toy/mixup_cutmix_seed0", "toy/classical_vae_seed0"):
         rows = items[name]()
@@ -253,6 +314,12 @@ def test_other_da_fusion_pictures_are_another_item(tmp_path):
     assert len(harness & other) == len(METHODS) - 4 and blur & other_blur == {"parts_vae_seed0"}
 
 
+def test_latent_maps_come_with_their_labels(toy_digits):
+    maps, labels = looking.latent_maps(toy_digits, 0, points=5)
+    assert list(maps) == list(toy_digits.p.map_betas) and {points.shape for points in maps.values()} == {(5, 2)}
+    assert labels.tolist() == toy_digits.test[1][:5].tolist()
+
+
 def test_samples_have_a_picture_a_class_and_sweeps_their_nats(toy_digits):
     found = looking.digit_samples(toy_digits, 0)
     assert next(iter(found)) == "original" and {pictures.shape for pictures in found.values()} == {(3, 3, 12, 12)}
@@ -269,8 +336,19 @@ def test_mixing_gives_label_vectors_and_the_same_for_a_seed():
     mix = mixup_or_cutmix(3)
     mixed, vectors = mix(pictures, labels, 1)
     torch.testing.assert_close(vectors.sum(1), torch.ones(6))
-    assert (vectors[torch.arange(6), labels] > 0).all() and not torch.equal(mixed, pictures)
+    assert not torch.equal(mixed, pictures)
     torch.testing.assert_close(mix(pictures, labels, 1)[0], mixed)
+
+
+def test_batches_sorted_by_class_are_mixed_across_classes():
+    labels = torch.arange(4).repeat_interleave(8)
+    pictures = (labels / 3)[:, None, None, None].expand(-1, 3, 16, 16)  # the grey value is the class
+    across = []
+    for seed in range(20):
+        mixed, vectors = mixup_or_cutmix(4)(pictures, labels, seed)
+        assert mixed.mean((1, 2, 3)).numpy() == pytest.approx((vectors @ torch.arange(4.0) / 3).numpy(), abs=1e-5)
+        across.append((vectors.max(1).values < 0.999).float().mean().item())
+    assert np.mean(across) > 0.5  # by chance 24 of 31; with the row before 4 of 32
 
 
 def test_unchanged_views_and_soft_labels_reach_the_training(tmp_path):

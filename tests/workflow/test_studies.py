@@ -1,6 +1,7 @@
 """A companion study in the workflow: a parameter file that names it, a graph of one stage, one notebook, one stamp."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from thesis_lib.pairwise.parameters import PairwiseTripletParameters
 from thesis_lib.parameter_files import STUDIES, dump_parameters, read_parameters
 from thesis_lib.storage import write_json
 from thesis_lib.workflow.check import estimate, problems
-from thesis_lib.workflow.run import open_run
+from thesis_lib.workflow.run import main_run, open_run
 from thesis_lib.workflow.stages import STUDY_STAGES, all_jobs, plan
 
 NOTEBOOK = """
@@ -116,6 +117,20 @@ def test_a_study_that_reads_a_main_run_follows_its_pictures(project: Path) -> No
     assert planned(project, name="vae") == {}  # the study reads the pictures, not what made them
     edit_cell(project / "parameters" / "toy.yaml", "training: {steps: 6}", "training: {steps: 7}")
     assert planned(project, name="vae") == {"vae": "the data set or weights it reads changed"}
+
+
+def test_further_seeds_of_the_main_run_are_made_by_an_override_that_keeps_its_name(project: Path) -> None:
+    more = open_run("parameters/toy.yaml", "seeds=[0,1,2] name=toy")
+    more.synthetic(2).mkdir(parents=True)
+    more.finish(more.synthetic(2), "generation")
+    found = main_run(read_parameters(project / "parameters" / "vae.yaml"), project)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it would be said where the stamp did not fit the file as it is
+        assert found.require("generation", 2) == project / "runs" / "toy" / "seed2" / "synthetic"
+    asked = read_parameters(project / "parameters" / "toy.yaml", ["seeds=[0,1,2]", "name=toy"])
+    assert "generation seed2" not in {
+        job.label for job, reason in plan(asked, project, project / "runs" / "toy").items() if "follows" not in reason
+    }
 
 
 def test_check_speaks_of_the_main_run_that_a_study_reads(project: Path) -> None:

@@ -122,7 +122,10 @@ def choose_near_ood(manifest: pd.DataFrame, parameters: Parameters, seed: int) -
 
 def _need_scores(manifest: pd.DataFrame) -> None:
     if "d_own" not in manifest:
-        raise ThesisError("the synthetic pictures have no hardness scores: run notebook 04 again")
+        raise ThesisError(
+            "the synthetic pictures have no hardness scores, because the parameters of their run choose nothing by "
+            "hardness: let an arm of it do so, as parameters/parts.yaml does, and run notebook 04"
+        )
 
 
 def _band(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:

@@ -23,7 +23,7 @@ from thesis_lib.storage import write_table
 from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest, warn_of_slow_bf16
 
 Mix = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
-"""Pictures (n, 3, h, w), labels (n,) and a seed to mixed pictures and label vectors (n, classes)."""
+"""Pictures (n, 3, h, w), labels (n,) and a seed to mixed pictures and label vectors (n, classes), in any order."""
 
 
 class TwoStage(nn.Module):

@@ -34,6 +34,12 @@ class Caption:
         return self.texts[LANGUAGES.index(language)].format_map(named)
 
 
+_SPLITS = (
+    "There are three test splits: with more than three seeds the intervals treat results on one split as independent.",
+    "Es gibt drei Testteile: bei mehr als drei Startwerten behandeln die Intervalle Ergebnisse auf demselben Teil als "
+    "unabhängig.",
+)
+"""What intervals of PROBEN1 take for granted."""
 FIGURES = (
     Caption("data/class_balance", "01", (
         "Pictures of each class and split.",
@@ -163,14 +169,14 @@ FIGURES = (
         "Testbildern. Unter einer Karte die Wahrscheinlichkeit, die die logistische Regression dieser Klasse gibt.")),
     Caption("figures/proben1", "09", (
         "PROBEN1: gain in weighted F1 for each set and beta, without and with the generative classifier; mean and 95 % "
-        "interval over seeds, diamonds published.",
+        "interval over seeds, diamonds published. " + _SPLITS[0],
         "PROBEN1: Gewinn an gewichtetem F1 je Menge und Beta, ohne und mit generativem Klassifikator; Mittel und "
-        "95-%-Intervall über Startwerte, Rauten veröffentlicht.")),
+        "95-%-Intervall über Startwerte, Rauten veröffentlicht. " + _SPLITS[1])),
     Caption("figures/few_shot_table", "09", (
         "Thyroid with few examples a class and as many generated: gain in weighted F1, mean and 95 % interval over "
-        "seeds; diamonds published.",
+        "seeds; diamonds published. " + _SPLITS[0],
         "Thyroid mit wenigen Beispielen je Klasse und ebenso vielen erzeugten: Gewinn an gewichtetem F1, Mittel und "
-        "95-%-Intervall über Startwerte; Rauten veröffentlicht.")),
+        "95-%-Intervall über Startwerte; Rauten veröffentlicht. " + _SPLITS[1])),
     Caption("figures/latent_spaces", "09", (
         "MNIST in two latent dimensions for several betas: codes of test pictures, first seed.",
         "MNIST in zwei latenten Dimensionen für mehrere Betas: Codes von Testbildern, erster Startwert.")),
@@ -206,12 +212,16 @@ FIGURES = (
         "Teile, wie der Vergleich mit ihnen trainiert, zwei je Klasse: Aufnahmen, Bilder des VAE und solche, die für "
         "echt gelten (erster Startwert).")),
     Caption("figures/harness", "09", (
-        "One network, one budget: weighted F1 of every kind of augmentation; every seed, mean and 95 % interval.",
+        "One network, one budget: weighted F1 of every kind of augmentation; every seed, mean and 95 % interval; n is "
+        "the number of seeds, where methods differ in it.",
         "Ein Netz, ein Aufwand: gewichtetes F1 jeder Art von Augmentation; jeder Startwert, Mittel und "
-        "95-%-Intervall.")),
+        "95-%-Intervall; n ist die Zahl der Startwerte, wo sich Verfahren darin unterscheiden.")),
     Caption("figures/blur", "09", (
-        "Edge energy of reconstructions and generated pictures relative to the originals', which is 1.",
-        "Kantenenergie von Rekonstruktionen und erzeugten Bildern, bezogen auf die der Originale, die 1 ist.")),
+        "Edge energy of reconstructions and generated pictures relative to the originals', which is 1; "
+        "what is reconstructed is test pictures of digits and parts, and faces that the VAE was trained on.",
+        "Kantenenergie von Rekonstruktionen und erzeugten Bildern, bezogen auf die der Originale, die 1 "
+        "ist; rekonstruiert werden Testbilder von Ziffern und Teilen und Gesichter, mit denen der VAE trainiert "
+        "wurde.")),
     Caption("audit/pictures", "11", (
         "Synthetic pictures as they are made, and with errata 6 and 7.",
         "Synthetische Bilder, wie sie erzeugt werden, und mit den Fehlern 6 und 7.")),
@@ -265,17 +275,17 @@ TABLES = (
         "PROBEN1, official splits: weighted F1 in percent, mean over seeds and half the 95 % t interval, in "
         "brackets the "
         "published number. Prior samples of one VAE per class; GC keeps the half of twice as many that "
-        "passes for real.",
+        "passes for real. " + _SPLITS[0],
         "PROBEN1, amtliche Aufteilung: gewichtetes F1 in Prozent, Mittel über Startwerte und halbes "
         "95-%-t-Intervall, in "
         "Klammern die veröffentlichte Zahl. Ziehungen aus einem VAE je Klasse; GC behält von doppelt so vielen die "
-        "Hälfte, die am ehesten für echt gilt.")),
+        "Hälfte, die am ehesten für echt gilt. " + _SPLITS[1])),
     Caption("tables/few_shot_table", "09", (
         "Thyroid with few examples a class and as many generated: weighted F1 in percent on the official "
         "test split, in "
-        "brackets the published number.",
+        "brackets the published number. " + _SPLITS[0],
         "Thyroid mit wenigen Beispielen je Klasse und ebenso vielen erzeugten: gewichtetes F1 in Prozent auf den "
-        "amtlichen Testdaten, in Klammern die veröffentlichte Zahl.")),
+        "amtlichen Testdaten, in Klammern die veröffentlichte Zahl. " + _SPLITS[1])),
     Caption("tables/few_shot", "09", (
         "MNIST with few pictures a class and as many generated: weighted F1 of the small network in percent, in "
         "brackets the published number.",
@@ -294,9 +304,11 @@ TABLES = (
         "Klammern die veröffentlichte Zahl.")),
     Caption("tables/harness", "09", (
         "One network, one budget: weighted F1 in percent, mean over seeds and half the 95 % t interval. DA-Fusion with "
-        "a filter has half as many pictures; there is no DA-Fusion for digits.",
+        "a filter has half as many pictures; there is no DA-Fusion for digits. n is the number of seeds, where methods "
+        "differ in it.",
         "Ein Netz, ein Aufwand: gewichtetes F1 in Prozent, Mittel über Startwerte und halbes 95-%-t-Intervall. "
-        "DA-Fusion mit Filter hat halb so viele Bilder; für Ziffern gibt es kein DA-Fusion.")),
+        "DA-Fusion mit Filter hat halb so viele Bilder; für Ziffern gibt es kein DA-Fusion. n ist die Zahl der "
+        "Startwerte, wo sich Verfahren darin unterscheiden.")),
     Caption("tables/findings", "09", (
         "The source's findings: differences over seeds with half their 95 % t interval, p by exact sign flips after "
         "Holm. Shown: p is at most 0.05 and the interval agrees.",

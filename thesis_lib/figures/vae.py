@@ -17,7 +17,7 @@ from thesis_lib.evaluation.statistics import mean_interval
 from thesis_lib.figures.galleries import contact_sheet
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, panels, series_style, styled
-from thesis_lib.figures.vae_tables import study_word
+from thesis_lib.figures.vae_tables import harness_methods, study_word
 from thesis_lib.figures.words import number, wrapped
 from thesis_lib.parameter_files import dump_parameters
 from thesis_lib.vae.methods import MADE, METHODS, VIEWS
@@ -225,10 +225,12 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
 
     Returns:
         The figure: small open dots are seeds, large ones means, bars 95 % t intervals (none with one seed); the dotted
-        line is the mean without augmentation. Groups: views alone, generated pictures alone, both.
+        line is the mean without augmentation. Groups: views alone, generated pictures alone, both. Where methods have
+        not equally many seeds, each is named with their number n.
     """
     rows = results[(results["section"] == "harness") & results["metric"].str.startswith("f1/")]
-    methods = [method for method in METHODS if method in set(rows["method"])]
+    names = harness_methods(rows, language)
+    methods = [method for method in METHODS if method in names]
     columns = list(dict.fromkeys(zip(rows["data"], rows["metric"], strict=True)))
     figure, axes = panels(len(columns), 3, 0.8 + 0.22 * len(methods), sharey=True)
     for ax, (data, metric) in zip(axes, columns, strict=True):
@@ -247,7 +249,7 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
                 ax.axvline(mean, color="0.5", linewidth=0.7, linestyle=":")
         split = study_word(metric.partition("/")[2], language)
         ax.set_title(f"{study_word(data, language)}, {split}")
-        name_rows(ax, [study_word(method, language) for method in methods])
+        name_rows(ax, [names[method] for method in methods])
         localise(ax, language)
     figure.supxlabel(f"{study_word('f1', language)} in %", fontsize=8)
     return figure

@@ -1,4 +1,4 @@
-"""The source's four findings, each put to a test named before the run."""
+"""The source's findings, put to six tests named before the run."""
 
 import math
 from typing import Any, NamedTuple
@@ -28,7 +28,8 @@ def finding_table(results: pd.DataFrame) -> pd.DataFrame:
       generated examples than without (thyroid: VAE, up to 30 examples; MNIST: interpolation with noise, up to 10).
     - `one_beats_many`: interpolation with noise from one VAE beats prior samples of a VAE a class, over all numbers of
       shots.
-    - `one_beats_many_fair`: the same with the one VAE trained on the shots alone, as the others are.
+    - `one_beats_many_fair`: the same with the one VAE trained on the shots alone, as the others are, for as many steps
+      as they take together.
     - `vanishes`: the gain on MNIST is larger with few than with many pictures.
     - `blur`: reconstructions of digits and parts have less edge energy than their originals (1 minus the ratio).
 

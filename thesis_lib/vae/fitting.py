@@ -12,8 +12,10 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.randomness import derive_seed, numpy_generator, torch_generator
 from thesis_lib.tensors import made_once, tensor_digest
 from thesis_lib.vae.models import PictureVAE, TableVAE, objective
-from thesis_lib.vae.parameters import FitParameters
+from thesis_lib.vae.parameters import EarlyFitParameters, FitParameters
 
+VERSION = 1
+"""Part of what a kept VAE is made of: raise it when the code trains differently."""
 Model = TypeVar("Model", TableVAE, PictureVAE)
 BLOCK = 100
 """Steps whose random numbers are drawn at once."""
@@ -58,20 +60,22 @@ def fit(
         members: For each network of the stack the rows it learns from, in one or more pools; each pool gives an equal
             part of every batch, drawn with repeats.
         betas: For each network the weight of the KL term.
-        p: Steps, batch, learning rate, and which VAE is the early one.
+        p: Steps, batch, learning rate, and, where there is to be an early VAE, which one.
         seed: Seeds weights, batches and latent noise of the stack.
         file: Where the result is kept.
 
     Returns:
-        The networks after the last step and the early ones, frozen, in evaluation mode.
+        The networks after the last step and the early ones (without one the first again), frozen, in evaluation mode.
 
     Raises:
         ThesisError: The loss is not finite, or the disk is full.
     """
     trained, early = (_initial(build, seed) for _ in range(2))
     made_of = {
-        "fit": p.model_dump(mode="json"), "seed": seed, "betas": list(betas), "examples": tensor_digest(x),
-        "members": tensor_digest(*[pool for pools in members for pool in pools]), "model": str(trained),
+        "version": VERSION, "fit": p.model_dump(mode="json"), "seed": seed, "betas": list(betas),
+        "examples": [tensor_digest(x), str(x.dtype), *x.shape],
+        "members": [[tensor_digest(pool) for pool in pools] for pools in members],
+        "model": str(trained), "shapes": {name: list(value.shape) for name, value in trained.state_dict().items()},
     }  # fmt: skip
 
     def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -100,7 +104,8 @@ def _train(
     """Train in place; returns the state after the early share of the steps."""
     optimizer = torch.optim.Adam(model.parameters(), lr=p.learning_rate)
     generators = [torch_generator(seed, "vae", member) for member in range(model.stack)]
-    early, snapshot = max(1, round(p.early * p.steps)), {}
+    early = max(1, round(p.early * p.steps)) if isinstance(p, EarlyFitParameters) else p.steps
+    snapshot: dict[str, Tensor] = {}
     bar = tqdm(range(p.steps), desc=name, mininterval=1, leave=False)
     for step in bar:
         if step % BLOCK == 0:

@@ -30,7 +30,7 @@ from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.generative import surer_half
-from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS
+from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS, VAE
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import HarnessParameters, VaeParameters
 from thesis_lib.vae.sampling import draw_codes
@@ -75,7 +75,11 @@ class Unchanged(Views):
 
 
 def mixup_or_cutmix(classes: int) -> Mix:
-    """For each batch mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899)."""
+    """For each batch mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899).
+
+    The batch is shuffled first: torchvision mixes each row with the one before it, and batches are composed class by
+    class and view by view, so that nearly all mixtures would be of one class.
+    """
     from torchvision.transforms import v2
 
     choice = v2.RandomChoice([v2.MixUp(num_classes=classes), v2.CutMix(num_classes=classes)])
@@ -83,7 +87,8 @@ def mixup_or_cutmix(classes: int) -> Mix:
     def mix(pictures: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            return choice(pictures, labels)
+            order = torch.randperm(len(labels))
+            return choice(pictures[order], labels[order])
 
     return mix
 
@@ -202,9 +207,11 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
     depends = {
         "harness": p.harness.model_dump(mode="json", exclude={"mnist_shots"}), "sampling": p.sampling.model_dump(),
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
-        "data": tensor_digest(data.images.pictures), "shots": main.data.shots,
+        "data": tensor_digest(*_pictures(data.images)), "splits": "".join(data.images.table["split"].str[:2]),
+        "shots": main.data.shots, "genuine": tensor_digest(*encoder.state_dict().values()),
     }  # fmt: skip
-    return Bench("parts", own, True, lambda seed: _pictures(_few(data, main, seed)), tests, MADE, made, depends)
+    sources = ("vae", "vae_gc", *DA_FUSION)
+    return Bench("parts", own, True, lambda seed: _pictures(_few(data, main, seed)), tests, sources, made, depends)
 
 
 def _few(data: PreparedData, main: Parameters, seed: int) -> PreparedSet:
@@ -256,7 +263,10 @@ def as_bytes(pictures: Tensor) -> Tensor:
 
 
 def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
-    """MNIST with few shots, its pictures with three equal channels at 32 pixels; there are no DA-Fusion pictures."""
+    """MNIST with few shots, its pictures with three equal channels at 32 pixels; there are no DA-Fusion pictures.
+
+    The VAE of `vae` and `vae_gc` has seen all training pictures without labels, that of `from_shots` the shots alone.
+    """
     encoder = main.encoder.model_copy(update={"size": 32})
     training = main.training.model_copy(update={"views": DIGIT_VIEWS})
     own = _training(main.model_copy(update={"encoder": encoder, "training": training}), p.harness, 10)
@@ -266,15 +276,16 @@ def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
         return as_bytes(pictures).expand(-1, 3, -1, -1), labels
 
     def made(source: str, seed: int) -> Pictures:
-        method = "gc" if source == "vae_gc" else p.harness.sampling
-        return in_colour(*digits.generate(method, shots, p.harness.generated, seed))
+        way = p.harness.sampling
+        method = {"vae": way, "vae_gc": "gc"}.get(source, source)
+        return in_colour(*digits.generate(method, shots, p.harness.generated, seed, way))
 
     depends = {
         "harness": p.harness.model_dump(mode="json"), "sampling": p.sampling.model_dump(),
-        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit"}),
+        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit", "multi", "network"}),
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
         "data": tensor_digest(*digits.train, *digits.test),
     }  # fmt: skip
     tests = {"test": in_colour(*digits.test)}
     few = partial(digits.few, shots)
-    return Bench("mnist", own, False, lambda seed: in_colour(*few(seed)), tests, MADE[:2], made, depends)
+    return Bench("mnist", own, False, lambda seed: in_colour(*few(seed)), tests, VAE, made, depends)

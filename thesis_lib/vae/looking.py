@@ -5,23 +5,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import tensor_digest
-from thesis_lib.vae.digits import DIGIT_METHODS, Digits
+from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.harness import Bench, as_bytes, da_fusion, part_vae
 from thesis_lib.vae.models import PictureVAE, codes, kl_divergence, normalised_beta
 from thesis_lib.vae.parameters import CelebaParameters, MnistParameters, VaeParameters
+from thesis_lib.vae.published import DIGIT_METHODS
 from thesis_lib.vae.sampling import normal
 from thesis_lib.vae.work import Items, Row, row
 
 
-def latent_maps(digits: Digits, seed: int, points: int = 2000) -> dict[float, Tensor]:
-    """Two-dimensional codes of the first so many test pictures, for each of the betas: beta -> (points, 2)."""
+def latent_maps(digits: Digits, seed: int, points: int = 2000) -> tuple[dict[float, np.ndarray], np.ndarray]:
+    """Two-dimensional codes of the first so many test pictures for each of the betas, beta -> (n, 2); their labels."""
     p: MnistParameters = digits.p
     everything = [[torch.arange(len(digits.train[0]))]]
     found = {}
@@ -29,8 +31,8 @@ def latent_maps(digits: Digits, seed: int, points: int = 2000) -> dict[float, Te
         build = partial(PictureVAE, 1, digits.train[0].shape[-1], 2, p.width)
         file = digits.folder / f"mnist_map_beta{beta:g}_seed{seed}.safetensors"
         model, _ = fit(build, digits.train[0], everything, [beta], p.map_fit, seed, file)
-        found[beta] = codes(model, digits.test[0][:points])[0]
-    return found
+        found[beta] = codes(model, digits.test[0][:points])[0].numpy()
+    return found, digits.test[1][:points].numpy()
 
 
 def line_between(model: PictureVAE, first: Tensor, second: Tensor, steps: int) -> Tensor:
@@ -160,7 +162,7 @@ def digit_blur(digits: Digits, seed: int, pictures: int = 1000) -> list[Row]:
 
 
 def part_blur_items(p: VaeParameters, bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
-    """The work list: sharpness of the parts as their VAE gives them back, and of what the harness trains on."""
+    """The work list: sharpness of test pictures as the parts' VAE gives them back, and of what it and others made."""
     items: Items = {}
     for seed in seeds:
         items[f"parts_vae_seed{seed}"] = partial(_vae_blur, p, bench, seed, folder)
@@ -170,9 +172,8 @@ def part_blur_items(p: VaeParameters, bench: Bench, seeds: Sequence[int], folder
 
 
 def _vae_blur(p: VaeParameters, bench: Bench, seed: int, folder: Path) -> list[Row]:
-    real = bench.shots(seed)[0]
-    unit = real.float() / 255
-    trained, early = part_vae(p, real, seed, folder / f"parts_seed{seed}.safetensors")
+    trained, early = part_vae(p, bench.shots(seed)[0], seed, folder / f"parts_seed{seed}.safetensors")
+    unit = bench.tests["test"][0].float() / 255
     models = {"reconstruction": trained, "early": early}
     shown = {name: model.pictures(codes(model, unit)[0]) for name, model in models.items()}
     rows = [_blur_row("parts", method, seed, sharpness(made, unit)) for method, made in shown.items()]
@@ -186,8 +187,11 @@ def _made_blur(bench: Bench, sources: Sequence[str], seed: int) -> list[Row]:
 
 
 def face_blur_items(models: Mapping[float, PictureVAE], faces: Tensor, seed: int) -> Items:
-    """The work list: sharpness of faces (n, 3, side, side) uint8 as each beta's VAE gives them back."""
-    return {f"faces_beta{beta:g}": partial(_face_blur, model, faces, beta, seed) for beta, model in models.items()}
+    """The work list: sharpness of faces (n, 3, side, side) uint8, which each beta's VAE has seen and gives back."""
+    return {
+        f"faces_beta{beta:g}_seed{seed}": partial(_face_blur, model, faces, beta, seed)
+        for beta, model in models.items()
+    }
 
 
 def face_depends_on(p: CelebaParameters, faces: Tensor) -> dict[str, Any]:

@@ -4,7 +4,9 @@ VIEWS = ("none", "classical", "randaugment", "mixup_cutmix")
 """Views alone; mixup and CutMix come on top of classical views, RandAugment takes the place of their colour jitter."""
 DA_FUSION = ("da_fusion", "da_fusion_filter")
 """Those whose pictures a main run has made."""
-MADE = ("vae", "vae_gc", *DA_FUSION)
+VAE = ("vae", "vae_gc", "from_shots")
+"""Those that a VAE makes; `from_shots`, for digits, by one that has seen the shots alone."""
+MADE = (*VAE, *DA_FUSION)
 """Generated pictures, half of each batch, without views."""
 WITH_VIEWS = tuple(f"classical_{name}" for name in MADE)
 """Generated pictures, half of each batch, with classical views of all."""

@@ -1,8 +1,8 @@
 """Parameters of the study, section by section; what the source does not say stands here with the value taken."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from thesis_lib.parameters import DataRoot, Positive, Section, Share, Study
 from thesis_lib.vae.published import PUBLISHED_SETS
@@ -10,10 +10,14 @@ from thesis_lib.vae.published import PUBLISHED_SETS
 Rate = Annotated[float, Field(gt=0)]
 Alpha = Annotated[float, Field(ge=0)]
 ClassifierName = Literal["network", "logistic", "forest", "nearest"]
-SamplingName = Literal["prior", "noise", "interpolation", "extrapolation", "interpolation_noise", "extrapolation_noise"]
+SamplingName = Literal["noise", "interpolation", "extrapolation", "interpolation_noise", "extrapolation_noise"]
 """Ways to make latent codes, see `sampling.draw_codes`."""
-Counts = tuple[Positive, ...]
+Counts = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Shots = Annotated[int, Field(ge=2)]
+"""Real examples a class: codes are drawn between two of a class."""
+ShotCounts = tuple[Shots, ...]
 Beta = Annotated[float, Field(ge=0)]
+Betas = Annotated[tuple[Beta, ...], Field(min_length=1)]
 
 
 class FitParameters(Section):
@@ -22,6 +26,15 @@ class FitParameters(Section):
     steps: Positive = 6000
     batch: Positive = 64
     learning_rate: Rate = 1e-3
+
+    def times(self, count: int) -> Self:
+        """The same with so many times the steps."""
+        return self.model_copy(update={"steps": count * self.steps})
+
+
+class EarlyFitParameters(FitParameters):
+    """Training of a VAE whose early state is needed, too."""
+
     early: Share = 0.05
     """The early VAE, whose reconstructions are the generative classifier's bad pictures, is the one after this share of
     the steps."""
@@ -55,7 +68,7 @@ class Proben1Parameters(DataRoot):
     `root` holds PROBEN1's sets; none leaves these tables out.
     """
 
-    sets: tuple[str, ...] = tuple(PUBLISHED_SETS)
+    sets: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(PUBLISHED_SETS)
     betas: Annotated[tuple[Beta | Literal["norm"], ...], Field(min_length=1)] = ("norm", 0.5, 1.0)
     """Weights of the KL term; `norm` is beta = 1 normalised, 1 * d / N with N attributes."""
     latent: Positive = 2
@@ -74,7 +87,7 @@ class Proben1Parameters(DataRoot):
     """Bad examples of the generative classifier: variance of the noise on standardised numbers."""
     bad_change: Share = 0.3
     """Bad examples: probability that a binary or nominal value is drawn anew from its column."""
-    few_shot: Counts = (5, 10, 20, 30, 50, 100)
+    few_shot: ShotCounts = (5, 10, 20, 30, 50, 100)
     """Examples a class of thyroid, and as many generated."""
 
     @model_validator(mode="after")
@@ -82,6 +95,13 @@ class Proben1Parameters(DataRoot):
         if unknown := sorted(set(self.sets) - set(PUBLISHED_SETS)):
             raise ValueError(f"sets: {', '.join(unknown)} is none of {', '.join(PUBLISHED_SETS)}")
         return self
+
+    @field_validator("classifiers")
+    @classmethod
+    def _network_is_there(cls, classifiers: tuple[ClassifierName, ...]) -> tuple[ClassifierName, ...]:
+        if "network" not in classifiers:
+            raise ValueError("network is missing, whose gains the figures and findings show: add it")
+        return classifiers
 
 
 class MnistParameters(DataRoot):
@@ -92,30 +112,39 @@ class MnistParameters(DataRoot):
     """Weight of the KL term, not normalised."""
     width: Positive = 16
     """Channels of the VAE's first convolution."""
-    fit: FitParameters = FitParameters(steps=3000, batch=128)
+    fit: EarlyFitParameters = EarlyFitParameters(steps=3000, batch=128)
     """The single VAE, trained on all training pictures without their labels."""
     multi: FitParameters = FitParameters(steps=400, batch=32, learning_rate=3e-3)
-    """One VAE a class, and the single VAE `from_shots`, trained on the shots alone."""
+    """Each VAE of a class; the single VAE `from_shots`, trained on the shots alone, takes ten times the steps."""
     mix_in: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of other classes' pictures in a class's training data."""
-    shots: Counts = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
+    shots: Annotated[ShotCounts, Field(min_length=1)] = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
     """Pictures a class; as many are generated."""
-    only_shots: Positive = 5
+    only_shots: Shots = 5
     """Originals a class behind the table with only generated pictures."""
     only_generated: Counts = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
     many: Positive = 2000
     """Generated pictures a class in the third table."""
-    many_shots: Counts = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
+    many_shots: Annotated[ShotCounts, Field(min_length=1)] = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
     network: NetworkParameters = NetworkParameters(width=32, steps=400, learning_rate=1e-3)
-    map_betas: tuple[Beta, ...] = (0.1, 1.0, 4.0, 16.0)
+    map_betas: Betas = (0.1, 1.0, 4.0, 16.0)
     """Latent spaces of two dimensions that are drawn."""
     map_fit: FitParameters = FitParameters(steps=2000, batch=128)
+
+    @model_validator(mode="after")
+    def _shots_have_baselines(self) -> "MnistParameters":
+        if absent := sorted({self.only_shots, *self.many_shots} - set(self.shots)):
+            raise ValueError(
+                f"only_shots and many_shots: {', '.join(map(str, absent))} is not in shots, where the network without "
+                "generated pictures is trained: add it there"
+            )
+        return self
 
 
 class CelebaParameters(DataRoot):
     """Latent traversals of faces; `root` is any folder of aligned faces, none leaves them out."""
 
-    betas: tuple[Beta, ...] = (1.0, 150.0)
+    betas: Betas = (1.0, 150.0)
     """Weights of the KL term before normalising: beta_norm = beta * d / N with N = 64 * 64 * 3."""
     latent: Positive = 32
     width: Positive = 32
@@ -135,14 +164,14 @@ class HarnessParameters(Section):
     generated: Positive = 32
     """Pictures a class that a VAE makes."""
     sampling: SamplingName = "interpolation_noise"
-    """The way to draw codes, the source's best with few shots, named before the run."""
+    """The way to draw codes, named before the run: the source's best with four and five pictures a class."""
     latent: Positive = 64
     beta: Beta = 0.01
     """Of the parts' VAE: weight of the KL term against squared errors, as good as pixel noise of this variance."""
     width: Positive = 24
-    fit: FitParameters = FitParameters(steps=2000)
+    fit: EarlyFitParameters = EarlyFitParameters(steps=2000)
     """The parts' VAE, trained on the corpus of other parts and on the shots, half of each batch from either."""
-    mnist_shots: Positive = 5
+    mnist_shots: Shots = 5
 
 
 class VaeParameters(Study):
@@ -169,11 +198,12 @@ class VaeParameters(Study):
         if q.root:
             classifiers = len(q.classifiers) * (1 + 2 * len(q.betas))
             total += (len(q.sets) + len(q.few_shot)) * (q.fit.steps * TABLE_STEP + classifiers * TABLE_CLASSIFIER)
+            total += len(q.few_shot) * q.fit.steps * TABLE_STEP  # one VAE for all classes, three times as long
         if d.root:
-            of_shots = 11 * len({*d.shots, *d.many_shots, d.only_shots}) * d.multi.steps * d.multi.batch
+            of_shots = 20 * len({*d.shots, *d.many_shots, d.only_shots}) * d.multi.steps * d.multi.batch
             total += (d.fit.steps * d.fit.batch + of_shots) * DIGIT * d.width / 16
             cells = 9 * len(d.shots) + 4 * len(d.only_generated) + 4 * len(d.many_shots)
-            total += cells * d.network.steps * DIGIT_STEP + (8 * h.steps * HARNESS_STEP / 4 if h.experiment else 0)
+            total += cells * d.network.steps * DIGIT_STEP + (10 * h.steps * HARNESS_STEP / 4 if h.experiment else 0)
         if h.experiment:
             total += h.fit.steps * h.fit.batch * PICTURE * h.width / 24 + 12 * h.steps * HARNESS_STEP
         total *= len(self.seeds)

@@ -63,7 +63,7 @@ def draw_codes(
     nearest few of the same class, drawn at random. `..._noise` adds N(0, alpha) to the moved code.
 
     Args:
-        method: Any but `prior`, whose codes have no example and so, from one VAE for all classes, no label.
+        method: Which; codes from the prior are none of them, they have no example and so no label.
         means: (n, latent) of the real examples' posteriors.
         log_variances: (n, latent).
         labels: (n,).
@@ -75,10 +75,8 @@ def draw_codes(
         (m, latent) and their labels (m,), class by class.
 
     Raises:
-        ThesisError: The method is `prior`, or a class has no neighbours.
+        ThesisError: A class has one example, and the method needs neighbours.
     """
-    if method == "prior":
-        raise ThesisError("codes from the prior of a VAE for all classes have no label: train one VAE a class for them")
     neighbours = None if method == "noise" else nearest_of_class(means, labels, p.neighbours)
     parts, names = [], []
     for label in labels.unique().tolist():

@@ -191,10 +191,15 @@ def _prior_samples(
 def _from_one_vae(
     p: VaeParameters, table: AttributeTable, x: Tensor, y: Tensor, shots: int, seed: int, file: Path
 ) -> Generated:
-    """Single VAE: one for all classes, without labels; codes between neighbours, with noise, keep their sources'."""
+    """Single VAE: one for all classes, without labels; codes between neighbours, with noise, keep their sources'.
+
+    It takes as many steps as the VAEs of all classes together.
+    """
     q = p.proben1
     weight = weight_of(q.betas[0], q.latent, table)
-    model, _ = fit(partial(_vae, p, table, 1), x, [[torch.arange(len(x))]], [weight], q.fit, seed, file)
+    model, _ = fit(
+        partial(_vae, p, table, 1), x, [[torch.arange(len(x))]], [weight], q.fit.times(table.classes), seed, file
+    )
     z, labels = draw_codes("interpolation_noise", *codes(model, x), y, shots, p.sampling, seed)
     with torch.no_grad():
         made = model.likelihood.sample(model.decode(z[None]), torch_generator(seed, "attributes"))[0]
@@ -205,15 +210,19 @@ def _measured(
     p: VaeParameters, section: str, name: str, seed: int, real: tuple[np.ndarray, np.ndarray], generated: Generated,
     test: tuple[np.ndarray, np.ndarray], shots: int = 0,
 ) -> list[Row]:  # fmt: skip
-    """Weighted F1 of every classifier on the real examples and on those with generated ones."""
+    """Weighted F1 of every classifier on the real examples and on those with generated ones.
+
+    `generated` is the mean over classes, which may have different numbers.
+    """
     nothing = (torch.empty(0, real[0].shape[1]), torch.empty(0, dtype=torch.long))
     rows = []
     for (method, beta), (made, labels) in ({("none", ""): nothing} | generated).items():
         train = (np.concatenate([real[0], made.numpy()]), np.concatenate([real[1], labels.numpy()]))
+        a_class = round(len(made) / len(np.unique(real[1])))
         for classifier in p.proben1.classifiers:
             value = fit_and_measure(classifier, p.network, seed, train, test)
             rows.append(
-                row(section, name, method, seed, value, shots=shots, generated=len(made), beta=beta,
+                row(section, name, method, seed, value, shots=shots, generated=a_class, beta=beta,
                     classifier=classifier)
             )  # fmt: skip
     return rows

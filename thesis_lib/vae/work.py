@@ -8,12 +8,16 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from thesis_lib.storage import read_json, write_json
+from thesis_lib.vae import fitting
+
+VERSION = 1
+"""Part of what an item is made of, beside that of the VAEs: raise it when the code measures differently."""
 
 Row = dict[str, Any]
 Items = dict[str, Callable[[], list[Row]]]
 """Name, of plain letters, digits and slashes -> what computes its rows, on its own and always the same."""
 COLUMNS = ["section", "data", "shots", "generated", "method", "beta", "classifier", "seed", "metric", "value"]
-"""A result: the table it belongs to, what was trained on what, one number."""
+"""A result: the table it belongs to, what was trained on what, one number; `shots` and `generated` are a class's."""
 
 
 def row(section: str, data: str, method: str, seed: int, value: float, **more: Any) -> Row:
@@ -35,7 +39,7 @@ def run_items(items: Items, folder: Path, made_of: Mapping[str, Any], title: str
         The rows, with the columns `COLUMNS`, in the items' order.
     """
     rows: list[Row] = []
-    asked = {"made_of": dict(made_of)}
+    asked = {"made_of": {"version": [VERSION, fitting.VERSION], **made_of}}
     for name, compute in tqdm(items.items(), desc=title):
         file = folder / f"{name}.json"
         kept = read_json(file, "") if file.exists() else {}

@@ -1,0 +1,145 @@
+"""What a kept result is known by: every parameter that it reads, and its seed."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from pydantic import BaseModel
+
+from tests.vae.toy import blobs
+from thesis_lib.datasets import PreparedData, PreparedSet
+from thesis_lib.errors import ThesisError
+from thesis_lib.parameters import Parameters
+from thesis_lib.vae import digits as mnist
+from thesis_lib.vae import harness, looking, tables
+from thesis_lib.vae.parameters import VaeParameters
+
+READS = {
+    "tables": ("proben1", "sampling", "network"), "digits": ("mnist", "sampling"), "faces": ("celeba",),
+    "harness/mnist": ("harness", "mnist", "sampling", "main.training", "main.encoder"),
+    "harness/parts": (
+        "harness", "sampling", "main.training", "main.encoder", "main.hardness.encoder", "main.data.shots",
+    ),
+}  # fmt: skip
+"""Work list -> what its items read of the study's parameters and of the main experiment's."""
+ALL = ("proben1.root", "mnist.root", "celeba.root", "mnist.map_betas", "mnist.map_fit", "celeba.dimensions")
+SET_BY_THE_HARNESS = ("main.training.steps", "main.training.checkpoint_every", "main.training.classes_per_batch")
+NOT_READ = {
+    "harness/mnist": (
+        "mnist.mix_in", "mnist.shots", "mnist.only_", "mnist.many", "main.training.views",
+        "main.encoder.size", *SET_BY_THE_HARNESS,
+    ),
+    "harness/parts": ("harness.mnist_shots", *SET_BY_THE_HARNESS),
+}  # fmt: skip
+"""What they do not read of these."""
+LISTED = (
+    "proben1.sets", "proben1.few_shot", "mnist.shots", "mnist.only_", "mnist.many", "celeba.betas",
+)  # fmt: skip
+"""What says which items there are."""
+
+
+FEW = {"shots": [2, 3], "only_shots": 2, "only_generated": [2, 3], "many_shots": [2, 3]}
+
+
+def study(seed: int = 0) -> VaeParameters:
+    return VaeParameters.model_validate({"name": "x", "study": "vae", "seeds": [seed], "mnist": FEW})
+
+
+@pytest.fixture
+def keys(tmp_path, monkeypatch):
+    """The work lists' items by what each is known by: parameters, the main experiment's -> list -> keys."""
+    pictures = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
+    table = pd.DataFrame({
+        "label": [0, 1] * 3, "class_name": ["a", "b"] * 3, "split": ["train"] * 4 + ["test"] * 2,
+    })  # fmt: skip
+    data = PreparedData(PreparedSet(table, pictures, torch.ones(6, 8, 8, dtype=torch.bool)), None, None, ["a", "b"])
+
+    def encoder(base, p):
+        return torch.nn.utils.skip_init(torch.nn.Linear, 2, 2).requires_grad_(False).apply(
+            lambda layer: [value.fill_(len(p.encoder)) for value in layer.parameters()]
+        )  # fmt: skip
+
+    def no_run(seed):
+        raise ThesisError("there is no run")
+
+    monkeypatch.setattr(harness, "prepare_data", lambda *_: data)
+    monkeypatch.setattr(harness, "load_base_model", lambda _: None)
+    monkeypatch.setattr(harness, "pass_through_vae", lambda prepared, *_: prepared)
+    monkeypatch.setattr(harness, "load_hardness_encoder", encoder)
+
+    def found(p: VaeParameters, main: Parameters) -> dict[str, set[str]]:
+        digits = mnist.Digits(p.mnist, p.sampling, blobs(6), blobs(3), tmp_path)
+        faces, betas = torch.zeros(2, 3, 8, 8), dict.fromkeys(p.celeba.betas)
+        parts, numbers = harness.parts_bench(p, main, no_run, tmp_path), harness.digits_bench(p, main, digits)
+        lists: dict[str, tuple[Any, Any]] = {
+            "tables": (tables.table_items(p, tmp_path), tables.depends_on(p)),
+            "digits": (mnist.digit_items(digits, p.seeds), mnist.depends_on(digits)),
+            "faces": (looking.face_blur_items(betas, faces, p.seeds[0]), looking.face_depends_on(p.celeba, faces)),
+            "harness/parts": (
+                harness.harness_items(parts, p.seeds, tmp_path) | looking.part_blur_items(p, parts, p.seeds, tmp_path),
+                parts.depends_on,
+            ),
+            "harness/mnist": (harness.harness_items(numbers, p.seeds, tmp_path), numbers.depends_on),
+        }
+        return {work: {f"{item} {json.dumps(of)}" for item in items} for work, (items, of) in lists.items()}
+
+    return found
+
+
+def leaves(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in section:
+        path = f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def changed(section: Any, path: str, value: Any) -> Any:
+    """A copy with one parameter changed, unchecked."""
+    name, _, rest = path.partition(".")
+    return section.model_copy(update={name: changed(getattr(section, name), rest, value) if rest else value})
+
+
+def another(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case tuple() | list():
+            return value[:-1]
+        case _:
+            return f"{value}x"
+
+
+@pytest.mark.filterwarnings("ignore:harness", "ignore:Pydantic")
+def test_every_parameter_that_an_item_reads_is_part_of_its_key(keys):
+    p, main = study(), Parameters(name="main")
+    before = keys(p, main)
+    for path, value in [*leaves(p, ""), *leaves(main, "main.")]:
+        affected = {
+            work for work, sections in READS.items()
+            if path.startswith(sections) and not path.startswith((*ALL, *NOT_READ.get(work, ())))
+        }  # fmt: skip
+        if not affected:
+            continue
+        if path.startswith("main."):
+            after = keys(p, changed(main, path.removeprefix("main."), another(value)))
+        else:
+            after = keys(changed(p, path, another(value)), main)
+        for work in affected:
+            if path.startswith(LISTED):
+                assert before[work] != after[work], (work, path)
+            else:
+                assert before[work].isdisjoint(after[work]), (work, path)
+
+
+@pytest.mark.filterwarnings("ignore:harness")
+def test_items_of_two_seeds_are_two_items(keys):
+    main = Parameters(name="main")
+    first, second = (keys(study(seed), main) for seed in (0, 1))
+    assert all(first[work].isdisjoint(second[work]) for work in READS)
