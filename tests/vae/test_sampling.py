@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
@@ -7,9 +6,9 @@ from sklearn.neighbors import NearestNeighbors
 from tests.vae.toy import ATTRIBUTES, generator
 from thesis_lib.datasets.proben1 import AttributeTable
 from thesis_lib.errors import ThesisError
-from thesis_lib.vae.generative import genuineness, noised, surer_half
-from thesis_lib.vae.parameters import NetworkParameters, SamplingParameters
+from thesis_lib.vae.parameters import SamplingParameters
 from thesis_lib.vae.sampling import draw_codes, nearest_of_class, normal, towards
+from thesis_lib.vae.tables import noised
 
 MEANS = torch.tensor([[0.0, 0], [1, 0], [0, 2], [10, 10], [11, 10]])
 LABELS = torch.tensor([0, 0, 0, 1, 1])
@@ -74,24 +73,6 @@ def test_a_class_with_one_example_has_no_neighbour_but_noise():
     with pytest.raises(ThesisError, match="class 1 has one example"):
         draw_codes("interpolation", *arguments)
     assert draw_codes("noise", *arguments)[1].tolist() == [0, 0, 1, 1]
-
-
-def test_the_generative_classifier_knows_noised_originals():
-    from thesis_lib.vae.classifiers import SmallNetwork
-
-    real = torch.randn(300, 2, generator=generator())
-    real[:, 1] = real[:, 0]  # real ones lie on a line
-    bad = real + torch.randn(300, 2, generator=generator(1))
-    made = torch.tensor([[0.5, 0.5], [0.5, -1.5], [-1.0, -1.0], [1.5, -0.5]])
-    network = SmallNetwork(NetworkParameters(steps=300), 0)
-    scores = genuineness(made.numpy(), real.numpy(), bad.numpy(), network)
-    assert scores[[0, 2]].min() > 0.5 > scores[[1, 3]].max()
-
-
-def test_the_surer_half_is_that_of_each_group():
-    scores = pd.Series([0.1, 0.9, 0.3, 0.2, 0.8, 0.5])
-    assert surer_half(scores, [[0, 0, 0, 0, 1, 1]]).tolist() == [False, True, True, False, True, False]
-    assert surer_half(pd.Series([1.0, 1.0]), [[0, 0]]).sum() == 1
 
 
 def test_noised_examples_keep_the_code():

@@ -10,9 +10,9 @@ from thesis_lib.contrastive.batches import Pool
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.manifest import bands, misfit, read_manifest, sets_of, source_rows
 from thesis_lib.errors import ThesisError
+from thesis_lib.evaluation.generative import surer_half
 from thesis_lib.parameters import Arm, Kind, Parameters
 from thesis_lib.randomness import numpy_generator
-from thesis_lib.vae.generative import surer_half
 
 
 def build_pools(

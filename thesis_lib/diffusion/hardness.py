@@ -22,6 +22,7 @@ from thesis_lib.diffusion.augmentation import insertion_timestep
 from thesis_lib.diffusion.base import BaseModel, base_folder
 from thesis_lib.diffusion.manifest import SCORES, accepted_shares, bands, read_manifest, sets_of, source_rows
 from thesis_lib.errors import ThesisError
+from thesis_lib.evaluation.generative import genuineness
 from thesis_lib.parameters import (
     HARDNESS_ENCODER,
     Arm,
@@ -34,7 +35,6 @@ from thesis_lib.parameters import (
 )
 from thesis_lib.storage import write_table
 from thesis_lib.tensors import bf16_is_native
-from thesis_lib.vae.generative import genuineness
 
 GREY = 128
 SHARPNESS = 0.05

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from thesis_lib.datasets.mnist import read_mnist
+from thesis_lib.evaluation.generative import genuineness, surer_half
 from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import tensor_digest
 from thesis_lib.vae.classifiers import SmallNetwork, fit_and_measure
 from thesis_lib.vae.fitting import class_members, fit
-from thesis_lib.vae.generative import genuineness, surer_half
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import MnistParameters, SamplingName, SamplingParameters, VaeParameters
 from thesis_lib.vae.published import DIGIT_METHODS, FEWER_METHODS

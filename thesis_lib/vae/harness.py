@@ -24,12 +24,12 @@ from thesis_lib.diffusion.hardness import Hardness, load_hardness_encoder
 from thesis_lib.diffusion.miniature import read_captioned_table
 from thesis_lib.diffusion.through_vae import pass_through_vae
 from thesis_lib.errors import ThesisError, ThesisWarning
+from thesis_lib.evaluation.generative import surer_half
 from thesis_lib.parameters import Arm, Kind, Parameters, ViewParameters
 from thesis_lib.tensors import tensor_digest
 from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
-from thesis_lib.vae.generative import surer_half
 from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS, VAE
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import HarnessParameters, VaeParameters

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from thesis_lib.datasets.proben1 import AttributeTable, read_proben1
+from thesis_lib.evaluation.generative import genuineness, surer_half
 from thesis_lib.randomness import numpy_generator, torch_generator
 from thesis_lib.vae.classifiers import SmallNetwork, fit_and_measure
 from thesis_lib.vae.fitting import class_members, fit
-from thesis_lib.vae.generative import genuineness, noised, surer_half
 from thesis_lib.vae.models import TableVAE, codes, normalised_beta
 from thesis_lib.vae.parameters import VaeParameters
 from thesis_lib.vae.published import PUBLISHED_SETS
@@ -51,6 +51,31 @@ def standardised(table: AttributeTable, train: np.ndarray) -> Tensor:
         centre = known.mean() if len(known) else torch.zeros(())
         x[:, attribute.start] = (column - centre) / (spread if spread > 1e-6 else 1.0) * there
     return x
+
+
+def noised(x: Tensor, table: AttributeTable, variance: float, change: float, seed: int) -> Tensor:
+    """Bad examples for a table: noise on numbers that are there, other values at random in the other attributes.
+
+    Args:
+        x: (n, columns) standardised examples.
+        table: Tells what the columns are.
+        variance: Of the normal noise on continuous attributes.
+        change: Probability that a binary or nominal attribute gets the value of another example.
+        seed: Seeds everything.
+    """
+    generator = torch_generator(seed, "noised")
+    bad = x.clone()
+    for attribute in table.attributes:
+        columns = slice(attribute.start, attribute.start + attribute.width)
+        if attribute.kind == "continuous":
+            noise = variance**0.5 * torch.randn(len(x), generator=generator)
+            there = 1.0 if attribute.missing is None else 1 - x[:, attribute.missing]
+            bad[:, attribute.start] += noise * there
+        else:
+            others = x[torch.randint(len(x), (len(x),), generator=generator), columns]
+            changed = torch.rand(len(x), 1, generator=generator) < change
+            bad[:, columns] = torch.where(changed, others, x[:, columns])
+    return bad
 
 
 def counts_to_generate(labels: Tensor, balance: bool) -> list[int]:
