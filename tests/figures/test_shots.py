@@ -47,6 +47,7 @@ def test_runs_that_differ_in_shots_alone_are_compared_on_the_arms_and_seeds_all_
     assert table["top1/test"].round(6).tolist() == [40, 40, 60, 60, 80, 80]
     figure = measure_curves(table, "shots", METRICS, "arm")
     assert len(figure.axes) == 2
+    assert [list(ax.get_xticks()) for ax in figure.axes] == [[4, 8, 16]] * 2
 
 
 def test_a_run_alone_has_its_own_shots_only(runs, tmp_path_factory):

@@ -9,6 +9,9 @@ from thesis_lib.evaluation.statistics import mean_interval
 from thesis_lib.figures.style import COLOURS, LINES, localise, panels, series_style, styled
 from thesis_lib.figures.words import metric_title, word, wrapped
 
+FEW = 5
+"""Up to so many settings have a tick each."""
+
 
 @styled
 def training_curves(histories: Mapping[str, Sequence[pd.DataFrame]], language: str = "en") -> Figure:
@@ -93,7 +96,8 @@ def measure_curves(
     Returns:
         The figure.
     """
-    figure, axes = panels(len(measures), 3, 2.1)
+    figure, axes = panels(len(measures), 2 if len(measures) == 4 else 3, 2.1)
+    settings = sorted(table[x].unique())
     groups = [("", table)] if series is None else [(str(key), rows) for key, rows in table.groupby(series, sort=True)]
     for ax, measure in zip(axes, measures, strict=True):
         for index, (name, rows) in enumerate(groups):
@@ -106,7 +110,9 @@ def measure_curves(
             ax.axvline(position, color="0.35", linewidth=0.7, linestyle=":")
             ax.annotate(word(name, language), (position, 1), (0, 1), xycoords=ax.get_xaxis_transform(),
                         textcoords="offset points", ha="center", va="bottom", fontsize=6.5)  # fmt: skip
-        ax.set(xlabel=word(x, language), ylabel=wrapped(_measure(measure, language), 1.4, 8))
+        ax.set(xlabel=word(x, language), ylabel=wrapped(_measure(measure, language), 1.8, 8))
+        if len(settings) <= FEW:
+            ax.set_xticks(settings)
         localise(ax, language)
     if series is not None:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(groups)))
