@@ -94,7 +94,7 @@ def test_a_map_of_the_same_features_stays_where_its_reference_is(clusters) -> No
     reference = tsne(features, 10, seed=1)
     shuffled = features[:, torch.randperm(16, generator=torch_generator(0, "axes"))] * torch.tensor([1.0, -1.0] * 8)
     aligned = place("tsne", shuffled, 10, 1, reference)  # the same distances in other coordinates
-    assert displacement(aligned, reference) < 0.2
+    assert displacement(aligned, reference) < 0.5  # rounding of a processor steers t-SNE; unrelated maps have 1.41
     assert silhouette_score(aligned, labels) > 0.5
 
 
