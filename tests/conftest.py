@@ -39,7 +39,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_base(tiny_model_folder: Path):
     from thesis_lib.diffusion.base import load_base_model
-    from thesis_lib.parameters import ModelParameters
+    from thesis_lib.sections import ModelParameters
 
     return load_base_model(ModelParameters(base=str(tiny_model_folder), size=SIZE, precision="fp32"))
 

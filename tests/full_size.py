@@ -22,7 +22,8 @@ from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.inversion import learn_concepts
 from thesis_lib.diffusion.manifest import read_manifest
 from thesis_lib.parameter_files import read_parameters
-from thesis_lib.parameters import Arm, InversionParameters, Kind, ModelParameters, Parameters
+from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.sections import InversionParameters, Kind, ModelParameters
 
 
 def build(configs: Path, out: Path) -> None:

@@ -19,7 +19,7 @@ from thesis_lib.datasets import PreparedSet, few_shot, prepare_data
 from thesis_lib.diffusion.base import BUNDLED, load_base_model
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
-from thesis_lib.parameters import DataParameters, GenerationParameters, ModelParameters, SetParameters
+from thesis_lib.sections import DataParameters, GenerationParameters, ModelParameters, SetParameters
 
 
 def single_calls(pipeline: StableDiffusionImg2ImgPipeline, shots: PreparedSet, strength: float, count: int) -> float:

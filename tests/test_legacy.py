@@ -36,7 +36,8 @@ from thesis_lib.legacy import (
     shuffled_labels,
     train_and_measure,
 )
-from thesis_lib.parameters import Arm, Kind, Parameters
+from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.sections import Kind
 from thesis_lib.storage import read_json
 from thesis_lib.tensors import load_tensors
 

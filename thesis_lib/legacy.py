@@ -30,8 +30,9 @@ from thesis_lib.diffusion.inversion import initial_vectors, learn_concepts
 from thesis_lib.diffusion.manifest import SCORES, read_manifest, sets_of
 from thesis_lib.evaluation.features import accuracy, collect_features
 from thesis_lib.evaluation.ood import evaluate_arm
-from thesis_lib.parameters import Arm, Kind, Parameters
+from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.randomness import derive_seed, numpy_generator
+from thesis_lib.sections import Kind
 from thesis_lib.storage import read_json, write_json
 from thesis_lib.tensors import load_tensors, tensor_digest
 

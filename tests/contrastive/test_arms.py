@@ -6,7 +6,8 @@ import torch
 from thesis_lib.contrastive.arms import build_pools, choose_id, choose_near_ood
 from thesis_lib.datasets import PreparedSet
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import Arm, Kind, Parameters
+from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.sections import Kind
 
 QUOTA = 6
 

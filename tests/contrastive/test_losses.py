@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from torch.nn.functional import cosine_similarity, normalize
 
 from thesis_lib.contrastive.losses import GeneralisedSupConLoss, SupConLoss, build_loss
-from thesis_lib.parameters import TrainingParameters
+from thesis_lib.sections import TrainingParameters
 
 LOSSES = {
     "own_class": SupConLoss(0.3),

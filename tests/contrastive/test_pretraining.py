@@ -20,15 +20,8 @@ from thesis_lib.contrastive.pretraining import (
 from thesis_lib.contrastive.probe import extract_features, knn_accuracy, train_probe
 from thesis_lib.contrastive.views import Views, to_unit_range
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import (
-    Arm,
-    EncoderParameters,
-    Kind,
-    Parameters,
-    ProbeParameters,
-    TrainingParameters,
-    ViewParameters,
-)
+from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.sections import EncoderParameters, Kind, ProbeParameters, TrainingParameters, ViewParameters
 from thesis_lib.tensors import load_tensors, save_tensors
 
 ENCODER = EncoderParameters(architecture="resnet10", width=8, size=32, projection=(16, 8))

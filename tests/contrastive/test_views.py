@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from thesis_lib.contrastive.views import StrongViews, Views, paste_backgrounds, random_backgrounds
-from thesis_lib.parameters import ViewParameters
+from thesis_lib.sections import ViewParameters
 
 SIZE = 32
 

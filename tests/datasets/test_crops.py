@@ -8,7 +8,7 @@ from PIL import Image
 from thesis_lib.datasets import PreparedSet, read_mvip
 from thesis_lib.datasets.crops import crop_square, cut, decode, prepare_set
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import CropParameters
+from thesis_lib.sections import CropParameters
 
 
 @st.composite

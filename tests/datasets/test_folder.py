@@ -4,7 +4,7 @@ import pytest
 
 from thesis_lib.datasets import few_shot, read_folder, read_folder_ood
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import FolderParameters
+from thesis_lib.sections import FolderParameters
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "photos"
 

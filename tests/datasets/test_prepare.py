@@ -9,7 +9,7 @@ from PIL import Image
 
 from thesis_lib.datasets import prepare_data, read_tables
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import CropParameters, DataParameters, FolderParameters
+from thesis_lib.sections import CropParameters, DataParameters, FolderParameters
 from thesis_lib.tensors import load_tensors
 
 

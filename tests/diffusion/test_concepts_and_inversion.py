@@ -7,7 +7,7 @@ from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.concepts import Concepts, load_concepts, placeholder, save_concepts
 from thesis_lib.diffusion.inversion import TEMPLATES, initial_vectors, learn_concepts
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import InversionParameters, ModelParameters
+from thesis_lib.sections import InversionParameters, ModelParameters
 
 CLASSES = ["bolt", "gear", "Brake Disc"]
 SHORT = InversionParameters(vectors=3, steps=6, batch=6, warm_up=2, learning_rate=1e-2)

@@ -10,7 +10,7 @@ from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.manifest import read_manifest, sets_of
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import GenerationParameters, SetParameters
+from thesis_lib.sections import GenerationParameters, SetParameters
 
 P = GenerationParameters(
     steps=5, sources=2, per_source=2, batch=5,

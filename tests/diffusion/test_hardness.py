@@ -19,7 +19,7 @@ from thesis_lib.diffusion.hardness import (
 )
 from thesis_lib.diffusion.manifest import accepted_shares, bands, best_timestep, misfit, read_manifest, sets_of
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import (
+from thesis_lib.sections import (
     EncoderParameters,
     GenerationParameters,
     HardnessParameters,

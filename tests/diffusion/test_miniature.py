@@ -11,7 +11,7 @@ from thesis_lib.diffusion import miniature as m
 from thesis_lib.diffusion import miniature_training as training
 from thesis_lib.diffusion.base import BUNDLED, load_base_model
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import HARDNESS_ENCODER, ModelParameters
+from thesis_lib.sections import HARDNESS_ENCODER, ModelParameters
 
 TOY = m.MiniatureRecipe(
     size=32, vae_channels=(8, 8, 8), unet_channels=(16, 32, 32), text_width=32, text_layers=1, vae_crop_steps=3,

@@ -19,7 +19,7 @@ from thesis_lib.evaluation.judge import (
     steering_accuracy,
     train_judge,
 )
-from thesis_lib.parameters import EncoderParameters, EvaluationParameters
+from thesis_lib.sections import EncoderParameters, EvaluationParameters
 
 ENCODER = EncoderParameters(architecture="resnet10", width=8, size=32)
 

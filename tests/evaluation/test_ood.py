@@ -24,8 +24,8 @@ from thesis_lib.evaluation.ood import (
     ood_metrics,
     score_table,
 )
-from thesis_lib.parameters import EvaluationParameters
 from thesis_lib.randomness import numpy_generator, torch_generator
+from thesis_lib.sections import EvaluationParameters
 
 CLASSES, DIM = 4, 12
 

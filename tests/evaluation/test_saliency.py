@@ -16,8 +16,9 @@ from thesis_lib.evaluation.saliency import (
     untrained_network,
     upsample,
 )
-from thesis_lib.parameters import EncoderParameters, Parameters
+from thesis_lib.parameters import Parameters
 from thesis_lib.randomness import torch_generator
+from thesis_lib.sections import EncoderParameters
 
 CLASSES = 3
 

@@ -17,8 +17,8 @@ from thesis_lib.evaluation.shape_or_texture import (
     skills,
     summarise,
 )
-from thesis_lib.parameters import EncoderParameters
 from thesis_lib.randomness import torch_generator
+from thesis_lib.sections import EncoderParameters
 
 SIZE = 32
 

@@ -6,8 +6,8 @@ import pandas as pd
 import torch
 
 from thesis_lib.evaluation.ood import evaluate_arm
-from thesis_lib.parameters import EvaluationParameters
 from thesis_lib.randomness import torch_generator
+from thesis_lib.sections import EvaluationParameters
 
 CONFIRMATORY = ["real", "real_id", "real_id_nearood", "nearood_random", "oracle_id", "oracle_nearood"]
 PLACES = {f"t{timestep}_dose{dose}": (dose, timestep) for dose in (1, 4) for timestep in (501, 801)}

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from thesis_lib.datasets import PARTS_CORPUS
-from thesis_lib.parameters import HARDNESS_ENCODER
+from thesis_lib.sections import HARDNESS_ENCODER
 
 ROOT = Path(__file__).parents[2]
 ARMS = ["real", "real_id", "real_id_nearood", "cross_entropy"]

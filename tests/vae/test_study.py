@@ -16,7 +16,8 @@ from thesis_lib.contrastive.pretraining import pretrain
 from thesis_lib.datasets.proben1 import AttributeTable
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
-from thesis_lib.parameters import Arm, EncoderParameters, Kind, Parameters, TrainingParameters
+from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.sections import EncoderParameters, Kind, TrainingParameters
 from thesis_lib.tensors import load_tensors
 from thesis_lib.vae import digits as mnist
 from thesis_lib.vae import fitting, looking, published, tables, work

@@ -5,8 +5,8 @@ import pandas as pd
 import torch
 
 from thesis_lib.datasets import PreparedData, PreparedSet
-from thesis_lib.parameters import EvaluationParameters
 from thesis_lib.randomness import numpy_generator, torch_generator
+from thesis_lib.sections import EvaluationParameters
 from thesis_lib.widgets.embeddings import EmbeddingExplorer
 
 ARMS = ("real", "real_id", "cross_entropy")

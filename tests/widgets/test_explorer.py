@@ -18,7 +18,7 @@ from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.hardness import Hardness
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.style import TEXT_WIDTH
-from thesis_lib.parameters import EncoderParameters, GenerationParameters, HardnessParameters, SetParameters
+from thesis_lib.sections import EncoderParameters, GenerationParameters, HardnessParameters, SetParameters
 from thesis_lib.widgets.controls import LARGEST_SENT, png
 from thesis_lib.widgets.explorer import AugmentationExplorer, difference_map
 from thesis_lib.widgets.grid import PictureGrid

@@ -9,7 +9,7 @@ from thesis_lib.datasets.crops import PreparedSet
 from thesis_lib.diffusion.augmentation import Request, as_seen, augment, schedule
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import GenerationParameters, SetParameters
+from thesis_lib.sections import GenerationParameters, SetParameters
 from thesis_lib.widgets import grid as module
 from thesis_lib.widgets.grid import GRID_FILE, Axes, PictureGrid, spread_timesteps
 

@@ -11,8 +11,9 @@ from thesis_lib.datasets import PreparedSet
 from thesis_lib.diffusion.manifest import bands, misfit, read_manifest, sets_of, source_rows
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.generative import surer_half
-from thesis_lib.parameters import Arm, Kind, Parameters
+from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.randomness import numpy_generator
+from thesis_lib.sections import Kind
 
 
 def build_pools(

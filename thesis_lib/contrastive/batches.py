@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import Arm, Kind, TrainingParameters
+from thesis_lib.parameters import Arm
 from thesis_lib.randomness import numpy_generator
+from thesis_lib.sections import Kind, TrainingParameters
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights, resnet18, res
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import EncoderParameters
+from thesis_lib.sections import EncoderParameters
 from thesis_lib.tensors import load_tensors, save_tensors
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from thesis_lib.parameters import TrainingParameters
+from thesis_lib.sections import TrainingParameters
 
 Negatives = Literal["own_class", "all_classes"]
 

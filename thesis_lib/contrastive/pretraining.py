@@ -17,8 +17,9 @@ from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead,
 from thesis_lib.contrastive.losses import ContrastiveLoss, build_loss
 from thesis_lib.contrastive.views import StrongViews, Views, paste_backgrounds, to_unit_range
 from thesis_lib.errors import ThesisWarning
-from thesis_lib.parameters import Arm, Kind, Parameters, TrainingParameters
+from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.randomness import derive_seed
+from thesis_lib.sections import Kind, TrainingParameters
 from thesis_lib.storage import write_table
 from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest, warn_of_slow_bf16
 

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.contrastive.encoders import Classifier, Encoder
 from thesis_lib.contrastive.views import Views, to_unit_range
-from thesis_lib.parameters import EncoderParameters, ProbeParameters, ViewParameters
 from thesis_lib.randomness import derive_seed, torch_generator
+from thesis_lib.sections import EncoderParameters, ProbeParameters, ViewParameters
 from thesis_lib.tensors import device_of
 
 OUTLIER_WEIGHT = 0.5

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from thesis_lib.parameters import ViewParameters
+from thesis_lib.sections import ViewParameters
 
 
 def to_unit_range(pictures: torch.Tensor, size: int) -> torch.Tensor:

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import CropParameters
+from thesis_lib.sections import CropParameters
 from thesis_lib.storage import atomic
 from thesis_lib.tensors import load_tensors, save_tensors
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from thesis_lib.datasets.table import build_table, check_name, choose_classes, data_root, subfolders
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import FolderParameters
 from thesis_lib.randomness import derive_seed
+from thesis_lib.sections import FolderParameters
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 

@@ -10,7 +10,7 @@ from thesis_lib.datasets.folder import read_folder, read_folder_ood
 from thesis_lib.datasets.mvip import read_mvip
 from thesis_lib.datasets.parts import read_parts, read_parts_ood, read_parts_oracle
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import DataParameters
+from thesis_lib.sections import DataParameters
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import ModelParameters
+from thesis_lib.sections import ModelParameters
 from thesis_lib.tensors import best_device
 
 BUNDLED = Path(__file__).parent / "miniature_parts"

@@ -22,8 +22,8 @@ from thesis_lib.diffusion.augmentation import Request, as_seen, augment, inserti
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import GenerationParameters, SetParameters
 from thesis_lib.randomness import derive_seed, numpy_generator
+from thesis_lib.sections import GenerationParameters, SetParameters
 from thesis_lib.storage import atomic, write_table
 from thesis_lib.tensors import tensor_digest, warn_of_slow_bf16
 

@@ -23,14 +23,13 @@ from thesis_lib.diffusion.base import BaseModel, base_folder
 from thesis_lib.diffusion.manifest import SCORES, accepted_shares, bands, read_manifest, sets_of, source_rows
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.generative import genuineness
-from thesis_lib.parameters import (
+from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.sections import (
     HARDNESS_ENCODER,
-    Arm,
     EncoderParameters,
     GenerationParameters,
     HardnessParameters,
     Kind,
-    Parameters,
     TrainingParameters,
 )
 from thesis_lib.storage import write_table

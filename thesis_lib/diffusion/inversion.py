@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import InversionParameters
 from thesis_lib.randomness import torch_generator
+from thesis_lib.sections import InversionParameters
 from thesis_lib.storage import write_table
 from thesis_lib.tensors import load_checkpoint, save_checkpoint
 

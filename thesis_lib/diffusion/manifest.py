@@ -9,7 +9,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from thesis_lib.errors import ThesisError, ThesisWarning
-from thesis_lib.parameters import HardnessParameters, Kind
+from thesis_lib.sections import HardnessParameters, Kind
 
 SCORES = (
     *("d_own", "p_own", "p_max", "nearest", "percentile", "confidence"),

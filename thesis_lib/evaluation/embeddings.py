@@ -21,8 +21,8 @@ from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import EvaluationParameters
 from thesis_lib.randomness import derive_seed
+from thesis_lib.sections import EvaluationParameters
 
 METHODS = ("tsne", "umap")
 """The columns of a table of maps are called after them: `tsne_x`, `tsne_y`, `umap_x`, `umap_y`."""

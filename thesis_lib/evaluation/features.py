@@ -10,7 +10,7 @@ from thesis_lib.contrastive.probe import extract_features, knn_accuracy
 from thesis_lib.contrastive.views import to_unit_range
 from thesis_lib.datasets import PreparedData
 from thesis_lib.evaluation.ood import ID_SPLITS, odin_scores
-from thesis_lib.parameters import EvaluationParameters
+from thesis_lib.sections import EvaluationParameters
 from thesis_lib.tensors import device_of
 
 

@@ -27,8 +27,8 @@ from thesis_lib.diffusion.augmentation import (
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import EncoderParameters, ViewParameters
 from thesis_lib.randomness import derive_seed, numpy_generator, torch_generator
+from thesis_lib.sections import EncoderParameters, ViewParameters
 
 
 @dataclass

@@ -18,7 +18,7 @@ from torch import Tensor
 from thesis_lib.datasets import PreparedData
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.evaluation.classification import classification_metrics
-from thesis_lib.parameters import EvaluationParameters
+from thesis_lib.sections import EvaluationParameters
 
 DETECTORS = ("msp", "energy", "knn", "knn_projection", "mahalanobis", "odin")
 ID_SPLITS = ("valid", "test", "field")

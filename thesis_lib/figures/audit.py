@@ -11,7 +11,7 @@ from torch import Tensor
 from thesis_lib.figures.galleries import contact_sheet
 from thesis_lib.figures.style import COLOURS, localise, name_rows, panels, styled
 from thesis_lib.figures.words import metric_label, metric_scale, number, word, wrapped
-from thesis_lib.parameters import Kind
+from thesis_lib.sections import Kind
 
 ERRATA = {
     0: ("correct", "korrekt"),

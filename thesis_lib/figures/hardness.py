@@ -11,7 +11,7 @@ from torch import Tensor
 from thesis_lib.diffusion.manifest import read_manifest, sets_of
 from thesis_lib.figures.style import COLOURS, TEXT_WIDTH, localise, styled, to_image
 from thesis_lib.figures.words import word, wrapped
-from thesis_lib.parameters import Kind
+from thesis_lib.sections import Kind
 
 
 @styled

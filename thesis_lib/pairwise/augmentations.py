@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from thesis_lib.contrastive.views import Views
 from thesis_lib.pairwise.parameters import Augmentation
-from thesis_lib.parameters import ViewParameters
+from thesis_lib.sections import ViewParameters
 
 
 def build_augmentation(name: Augmentation, channels: int, size: int) -> nn.Module | None:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from thesis_lib.parameters import DataRoot, Positive, Section, Study
+from thesis_lib.parameters import DataRoot, Study
+from thesis_lib.sections import Positive, Section
 
 SetName = Literal["mnist", "cifar10", "parts"]
 Augmentation = Literal["none", "fer", "simclr"]

@@ -11,7 +11,7 @@ from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.datasets.mnist import find_mnist, read_mnist
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise.parameters import PARTS_SIZE, PicturesParameters, SetName
-from thesis_lib.parameters import DataParameters
+from thesis_lib.sections import DataParameters
 
 REMEDY = "; or take the bundled parts: --set data.sets=[parts] --set beyond_sets=[parts] --set data.anchors=200"
 

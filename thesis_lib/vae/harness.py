@@ -25,7 +25,8 @@ from thesis_lib.diffusion.miniature import read_captioned_table
 from thesis_lib.diffusion.through_vae import pass_through_vae
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.evaluation.generative import surer_half
-from thesis_lib.parameters import Arm, Kind, Parameters, ViewParameters
+from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.sections import Kind, ViewParameters
 from thesis_lib.tensors import tensor_digest
 from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits

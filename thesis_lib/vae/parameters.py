@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from thesis_lib.parameters import DataRoot, Positive, Section, Share, Study
+from thesis_lib.parameters import DataRoot, Study
+from thesis_lib.sections import Positive, Section, Share
 from thesis_lib.vae.published import PUBLISHED_SETS
 
 Rate = Annotated[float, Field(gt=0)]

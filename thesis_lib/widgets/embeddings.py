@@ -17,7 +17,7 @@ from thesis_lib.datasets import PreparedData
 from thesis_lib.evaluation.embeddings import METHODS, coordinates, map_points, place
 from thesis_lib.figures.embeddings import COLOURINGS, embedding_maps, map_grid
 from thesis_lib.figures.words import word
-from thesis_lib.parameters import EvaluationParameters
+from thesis_lib.sections import EvaluationParameters
 from thesis_lib.widgets.controls import control, png, with_class
 
 SCREEN_DPI = 120

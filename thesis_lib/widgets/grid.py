@@ -31,8 +31,8 @@ from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import choose_sources, entry_points
 from thesis_lib.errors import ThesisError
-from thesis_lib.parameters import GenerationParameters
 from thesis_lib.randomness import derive_seed
+from thesis_lib.sections import GenerationParameters
 from thesis_lib.tensors import load_tensors, save_tensors, tensor_digest
 
 T = TypeVar("T")

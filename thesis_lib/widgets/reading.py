@@ -16,7 +16,8 @@ from thesis_lib.diffusion.manifest import bands
 from thesis_lib.diffusion.through_vae import read_passed
 from thesis_lib.errors import ThesisError
 from thesis_lib.figures.view import Reading
-from thesis_lib.parameters import HardnessParameters, Parameters
+from thesis_lib.parameters import Parameters
+from thesis_lib.sections import HardnessParameters
 
 BEST = 3
 """So many of the classifier's answers are told."""

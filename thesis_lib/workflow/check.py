@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
-from thesis_lib.parameters import HARDNESS_ENCODER, Experiment, Parameters, Study
+from thesis_lib.parameters import Experiment, Parameters, Study
+from thesis_lib.sections import HARDNESS_ENCODER
 from thesis_lib.workflow.project import has_gpu, resolve_paths, seeds_beside
 from thesis_lib.workflow.run import main_run
 from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp, stages_of

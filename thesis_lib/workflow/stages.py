@@ -18,7 +18,8 @@ from typing import Any
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameter_files import STUDIES, read_parameters
-from thesis_lib.parameters import HARDNESS_ENCODER, Experiment, Parameters, Study
+from thesis_lib.parameters import Experiment, Parameters, Study
+from thesis_lib.sections import HARDNESS_ENCODER
 from thesis_lib.workflow.project import resolve_paths, runs_folder
 
 STAMP = "stage.json"
