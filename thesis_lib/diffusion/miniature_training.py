@@ -38,6 +38,11 @@ from thesis_lib.tensors import (
 )
 
 
+def _mixed_precision(device: torch.device) -> torch.autocast:
+    """bf16 where the device has it; fp32 is faster elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_native())
+
+
 class _Training:
     """A module's optimiser, the average of its weights, the learning rate's course, and a checkpoint to continue from.
 
@@ -123,7 +128,7 @@ def train_vae(pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
         if torch.rand((), generator=generator) < 0.5:
             batch = batch.flip(-1)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_native()):
+        with _mixed_precision(device):
             posterior = vae.encode(batch).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample
@@ -180,7 +185,7 @@ def finish_decoder(
         wanted = to_model_range((pictures[rows].flip(-1) if flip else pictures[rows]).to(vae.device))
         wanted = wanted[:, :, down * y : down * (y + half), down * x : down * (x + half)]
         given = latents[flip, rows, :, y : y + half, x : x + half].to(vae.device) / vae.config.scaling_factor
-        with torch.autocast(vae.device.type, torch.bfloat16, enabled=bf16_is_native()):
+        with _mixed_precision(vae.device):
             decoded = vae.decode(given.contiguous(memory_format=torch.channels_last)).sample
         error = F.mse_loss(decoded.float(), wanted)
         training.step(error, psnr=_decibels(error))
@@ -268,7 +273,7 @@ def train_unet(
         timesteps = torch.randint(1000, (len(rows),), generator=generator)
         noisy = scheduler.add_noise(clean, noise, timesteps)
         text = text_encoder(ids.to(device)).last_hidden_state
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_native()):
+        with _mixed_precision(device):
             predicted = unet(noisy.to(device), timesteps.to(device), text).sample
         error = (predicted.float() - noise.to(device)).square().mean((1, 2, 3))
         snr = compute_snr(scheduler, timesteps)

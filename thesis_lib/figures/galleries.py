@@ -92,10 +92,9 @@ def split_sheet(pictures: PreparedSet, language: str = "en") -> Figure:
     Returns:
         The figure.
     """
-    one_each = pictures.table.groupby(["class_name", "split"]).head(1)
-    splits = [split for split in SPLIT_LOOK if split in set(one_each["split"])]
-    one_each = one_each[one_each.groupby("class_name")["split"].transform("size") == len(splits)]
-    rows = one_each.set_index(["class_name", "split"], append=True).reset_index(0, names="row")["row"].unstack()[splits]
+    first = pictures.table.reset_index().groupby(["class_name", "split"])["index"].min().unstack()
+    splits = [split for split in SPLIT_LOOK if split in first]
+    rows = first[splits].dropna()
     chosen = pictures.select(rows.to_numpy().ravel()).pictures
     return contact_sheet(chosen, len(splits), list(rows.index), splits, language=language)
 

@@ -246,7 +246,7 @@ def _row(cells: list[Any]) -> str:
 
 
 def _head(text: str, is_long: bool) -> str:
-    lines = [escaped(line) for line in textwrap.wrap(text, 30 if is_long else 9, break_long_words=False)]
+    lines = [escaped(line) for line in textwrap.wrap(text, LONG_CELL if is_long else 9, break_long_words=False)]
     return lines[0] if len(lines) == 1 else r"\shortstack[r]{" + r"\\".join(lines) + "}"
 
 

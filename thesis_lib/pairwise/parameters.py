@@ -14,6 +14,7 @@ MethodName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 PARTS_SIZE = 32
 """Side in pixels of the bundled parts' pictures, that of CIFAR-10's."""
 CLASSES: dict[str, int] = {"mnist": 10, "cifar10": 10, "parts": 20}
+"""How many each set has."""
 
 
 class PicturesParameters(DataRoot):

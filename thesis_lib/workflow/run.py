@@ -88,8 +88,9 @@ class Run:
         """
         job = make_job(stage, seed, arm)
         where = shown(self.folder / job.folder, self.root)
-        remedy = f"run notebook {job.stage.notebook[:2]} first (or: thesis run {self.experiment} --until {stage})"
-        if seed is not None and seed not in self.asked.seeds:
+        if seed is None or seed in self.asked.seeds:
+            remedy = f"run notebook {job.stage.notebook[:2]} first (or: thesis run {self.experiment} --until {stage})"
+        else:
             remedy = f"add {seed} to the seeds of {self.experiment} and run it --until {stage}"
         if not read_stamp(self.folder / job.stamp):
             raise ThesisError(f"{where} has no {job.stage.product}: {remedy}")
