@@ -123,6 +123,15 @@ def load_checkpoint(
     return int(metadata["step"])
 
 
+def read_made(path: Path, made_of: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """A kept item of a work list; none where it is absent or was made of something else."""
+    if path.exists():
+        tensors, metadata = load_tensors(path)
+        if metadata.get("made_of") == json.loads(json.dumps(made_of, default=str)):
+            return tensors, metadata
+    return None
+
+
 def made_once(
     path: Path, made_of: Mapping[str, Any], make: Callable[[], tuple[Mapping[str, torch.Tensor], dict[str, Any]]]
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -138,11 +147,8 @@ def made_once(
     Returns:
         Tensors and metadata, as `load_tensors` does; the metadata say under `made_of` what made it.
     """
-    wanted = json.loads(json.dumps(made_of, default=str))
-    if path.exists():
-        tensors, metadata = load_tensors(path)
-        if metadata.get("made_of") == wanted:
-            return tensors, metadata
+    if kept := read_made(path, made_of):
+        return kept
     made, told = make()
-    save_tensors(path, made, **told, made_of=wanted)
+    save_tensors(path, made, **told, made_of=dict(made_of))
     return load_tensors(path)

@@ -55,7 +55,7 @@ def test_methods_beyond_the_source_run_on_sets_of_the_study_and_steps_follow_its
 
 def test_finished_items_are_kept_and_a_changed_method_is_made_again(bars, tmp_path, monkeypatch):
     asked = parameters()
-    items = study.run_scenarios(asked, {"mnist": bars}, tmp_path)
+    items = study.run_scenarios(asked, {"mnist": bars}, tmp_path, processes=1)
     assert [(i.scenario.seed, i.scenario.name) for i in items] == [
         (seed, name) for seed in (0, 1) for name in ("pairwise_none", "triplet_none", "untrained")
     ]
@@ -67,13 +67,24 @@ def test_finished_items_are_kept_and_a_changed_method_is_made_again(bars, tmp_pa
     make = study._make
     monkeypatch.setattr(study, "_make", lambda s, *rest: made.append((s.seed, s.name)) or make(s, *rest))
     (tmp_path / "seed1" / "mnist" / "untrained.safetensors").unlink()
-    again = study.run_scenarios(asked, {"mnist": bars}, tmp_path)
+    again = study.run_scenarios(asked, {"mnist": bars}, tmp_path, processes=1)
     assert made == [(1, "untrained")]
     assert all(torch.equal(a.features, b.features) for a, b in zip(items, again, strict=True))
     made.clear()
     changed = parameters(triplet={"loss": "triplet", "epochs": 1, "learning_rate": 0.2})
-    study.run_scenarios(changed, {"mnist": bars}, tmp_path)
+    study.run_scenarios(changed, {"mnist": bars}, tmp_path, processes=1)
     assert made == [(0, "triplet_none"), (1, "triplet_none")]
+
+
+def test_scenarios_side_by_side_are_those_one_after_the_other(bars, tmp_path):
+    asked = parameters(seeds=[0])
+    alone, beside = (study.run_scenarios(asked, {"mnist": bars}, tmp_path / str(n), processes=n) for n in (1, 2))
+    assert [item.scenario for item in beside] == asked.scenarios()
+    for one, other in zip(alone, beside, strict=True):
+        assert one.metrics == other.metrics and torch.equal(one.features, other.features)
+    with pytest.raises(ThesisError, match="are of one class"):
+        one_class = bars._replace(train_labels=torch.zeros_like(bars.train_labels))
+        study.run_scenarios(asked, {"mnist": one_class}, tmp_path / "2", processes=2)
 
 
 def test_training_learns_and_depends_on_the_seed_alone(bars):

@@ -62,6 +62,13 @@ class Method(Section):
     sigmoid: bool = True
     """Whether the network ends in a sigmoid, as the source's."""
 
+    @property
+    def passes(self) -> int:
+        """Pictures an item that pass the network: anchor and positive at once where they are one picture."""
+        if self.loss == "triplet" and self.mining == "none":
+            return 2 if self.augmentation == "none" and self.positive == "same_picture" else 3
+        return 2
+
     @model_validator(mode="after")
     def _belongs_together(self) -> "Method":
         if self.mining != "none" and self.loss != "triplet":
@@ -161,13 +168,10 @@ class PairwiseTripletParameters(Study):
     @property
     def seconds(self) -> float:
         """Estimated from the pictures that pass the network, at 2 cores' pace, and 20 s for each evaluation."""
-        passes = {True: 3, False: 2}
-        total = 0.0
-        for scenario in self.scenarios():
-            method = scenario.method
-            roles = passes[method.loss == "triplet" and method.mining == "none"]
-            total += SECONDS_A_PICTURE * self.steps(method, scenario.data) * self.batch * roles + 20
-        return total
+        return sum(
+            SECONDS_A_PICTURE * self.steps(s.method, s.data) * self.batch * s.method.passes + 20
+            for s in self.scenarios()
+        )
 
     @model_validator(mode="after")
     def _fits(self) -> "PairwiseTripletParameters":

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from thesis_lib.datasets.labelled import LabelledPictures
@@ -14,10 +16,12 @@ from thesis_lib.evaluation.statistics import mean_interval
 from thesis_lib.pairwise.evaluation import judge
 from thesis_lib.pairwise.parameters import PairwiseTripletParameters, Scenario
 from thesis_lib.pairwise.training import train
-from thesis_lib.tensors import made_once, tensor_digest
+from thesis_lib.tensors import best_device, load_tensors, read_made, save_tensors, tensor_digest
 
 VERSION = 1
 """Part of what an item is made of: raise it when the code trains or measures differently."""
+MOST_PROCESSES = 8
+"""Scenarios at a time without a GPU: each takes up to 2 GB of memory."""
 PREFIX = "network|"
 """Of the network's tensors in an item's file."""
 
@@ -53,7 +57,10 @@ class Item(NamedTuple):
 
 
 def run_scenarios(
-    parameters: PairwiseTripletParameters, pictures: Mapping[str, LabelledPictures], folder: Path
+    parameters: PairwiseTripletParameters,
+    pictures: Mapping[str, LabelledPictures],
+    folder: Path,
+    processes: int | None = None,
 ) -> list[Item]:
     """Train and measure every scenario that has not been, and read the others.
 
@@ -61,37 +68,70 @@ def run_scenarios(
         parameters: The study's.
         pictures: The data sets by name.
         folder: Gets ``seed<S>/<set>/<scenario>.safetensors``: network, features, losses, metrics and what made them.
+        processes: Scenarios at a time; none for one on a GPU, else one on each core that this process may use.
 
     Returns:
         The items in the order of the work list.
     """
     digests = {name: tensor_digest(*data[:4]) for name, data in pictures.items()}
-    items = []
-    for scenario in tqdm(parameters.scenarios(), desc="scenarios"):
+    work = []
+    for scenario in parameters.scenarios():
         data, name, method, seed = scenario
         made_of = {
             "version": VERSION, "set": data, "pictures": digests[data], "method": method.model_dump(mode="json"),
             "anchors": parameters.data.anchors, "batch": parameters.batch, "seed": seed,
             "probe": parameters.probe.model_dump(include={"held_out", "neighbours"}),
         }  # fmt: skip
-        path = folder / f"seed{seed}" / data / f"{name}.safetensors"
-        tensors, told = made_once(path, made_of, lambda s=scenario: _make(s, pictures[s.data], parameters))  # type: ignore[misc]
-        state = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
-        results = (told["metrics"], tensors["features"], tensors["losses"], told["seconds"])
-        items.append(Item(scenario, *results, state))
-    return items
+        work.append((scenario, folder / f"seed{seed}" / data / f"{name}.safetensors", made_of))
+    missing = [(scenario, path, made_of) for scenario, path, made_of in work if read_made(path, made_of) is None]
+    _make_all(missing, parameters, pictures, processes)
+    return [_read(scenario, path) for scenario, path, _ in work]
+
+
+def _make_all(
+    work: list[tuple[Scenario, Path, dict[str, Any]]],
+    parameters: PairwiseTripletParameters,
+    pictures: Mapping[str, LabelledPictures],
+    processes: int | None,
+) -> None:
+    # The network is small: two trainings side by side, a core each, are done sooner than one after the other on both.
+    if processes is None:
+        processes = 1 if best_device().type == "cuda" else min(torch.get_num_threads(), MOST_PROCESSES)
+    arrays = {name: [tensor.numpy() for tensor in data[:4]] for name, data in pictures.items()}
+    with parallel_config("loky", inner_max_num_threads=1):
+        # large arrays are mapped into the processes' memory; "c": a tensor wants an array that it could write to
+        run = Parallel(max(1, min(processes, len(work))), return_as="generator_unordered", mmap_mode="c")
+        made = run(
+            delayed(_make)(scenario, arrays[scenario.data], pictures[scenario.data].classes, parameters, path, made_of)
+            for scenario, path, made_of in work
+        )
+        for _ in tqdm(made, total=len(work), desc="scenarios"):
+            pass
 
 
 def _make(
-    scenario: Scenario, pictures: LabelledPictures, parameters: PairwiseTripletParameters
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    scenario: Scenario,
+    arrays: list[np.ndarray],
+    classes: list[str],
+    parameters: PairwiseTripletParameters,
+    path: Path,
+    made_of: dict[str, Any],
+) -> None:
     started = time.perf_counter()
+    train_pictures, train_labels, test_pictures, test_labels = map(torch.from_numpy, arrays)
+    pictures = LabelledPictures(train_pictures, train_labels, test_pictures, test_labels, classes)
     label = f"{scenario.data} {scenario.name} seed {scenario.seed}"
     network, losses = train(pictures, scenario.method, parameters.data.anchors, parameters.batch, scenario.seed, label)
     metrics, features = judge(network, pictures, parameters.batch, parameters.probe, scenario.seed)
     state = {f"{PREFIX}{key}": value for key, value in network.state_dict().items()}
-    told = {"metrics": metrics, "seconds": time.perf_counter() - started}
-    return {**state, "features": features, "losses": torch.tensor(losses)}, told
+    tensors = {**state, "features": features, "losses": torch.tensor(losses)}
+    save_tensors(path, tensors, metrics=metrics, seconds=time.perf_counter() - started, made_of=made_of)
+
+
+def _read(scenario: Scenario, path: Path) -> Item:
+    tensors, told = load_tensors(path)
+    state = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
+    return Item(scenario, told["metrics"], tensors["features"], tensors["losses"], told["seconds"], state)
 
 
 def measurements(items: Iterable[Item]) -> pd.DataFrame:
