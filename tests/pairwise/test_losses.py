@@ -4,11 +4,20 @@ import math
 
 import pytest
 import torch
+from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import NTXentLoss
+from pytorch_metric_learning.miners import BatchEasyHardMiner
 from torch import nn
 
 from thesis_lib.contrastive.losses import SupConLoss
-from thesis_lib.pairwise.losses import DebiasedNTXent, MarginLoss, MinedTripletLoss, build_loss
+from thesis_lib.pairwise.losses import (
+    BatchHardLoss,
+    DebiasedNTXent,
+    MarginLoss,
+    MinedNegativeLoss,
+    build_loss,
+    collapse_value,
+)
 from thesis_lib.pairwise.parameters import Method
 
 
@@ -86,21 +95,64 @@ LINE = torch.tensor([[0.0], [1.0], [1.5], [4.0]])  # classes a, a, b, b on a lin
 CLASSES = torch.tensor([0, 0, 1, 1])
 
 
-def test_hard_mining_takes_the_farthest_positive_and_the_nearest_negative():
+def test_hard_negatives_are_the_nearest_of_another_class():
+    positives = LINE + torch.tensor([[0.2], [0.1], [0.3], [0.4]])
+    # nearest of another class: 0 -> 1.5, 1 -> 0.5, 1.5 -> 0.5, 4 -> 3
+    by_hand = [1 + 0.2 - 1.5, 1 + 0.1 - 0.5, 1 + 0.3 - 0.5, 1 + 0.4 - 3]
+    loss = MinedNegativeLoss(False, 1.0)([LINE, positives], CLASSES)
+    assert loss.item() == pytest.approx(sum(max(0, x) for x in by_hand) / 4, abs=1e-4)
+    none = MinedNegativeLoss(False, 1.0)([LINE, positives], torch.zeros(4, dtype=torch.int64))
+    assert none.item() == 0.0  # one class only: there is no triplet
+
+
+def test_semi_hard_negatives_are_the_nearest_beyond_the_positive():
+    positives = LINE + torch.tensor([[0.2], [1.0], [2.6], [0.4]])
+    # 0: 1.5 is beyond 0.2; 1: 0.5 is not beyond 1.0, 3 is; 1.5: neither 0.5 nor 1.5 is beyond 2.6; 4: 3 is beyond 0.4
+    by_hand = [1 + 0.2 - 1.5, 1 + 1.0 - 3, 1 + 0.4 - 3]
+    loss = MinedNegativeLoss(True, 1.0)([LINE, positives], CLASSES)
+    assert loss.item() == pytest.approx(sum(max(0, x) for x in by_hand) / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("semi_hard", [False, True])
+def test_mined_negatives_are_pytorch_metric_learnings_where_each_picture_is_a_class(semi_hard):
+    anchor, positive = features(8)
+    classes = torch.arange(8)
+    miner = BatchEasyHardMiner(
+        pos_strategy=BatchEasyHardMiner.HARD,
+        neg_strategy=BatchEasyHardMiner.SEMIHARD if semi_hard else BatchEasyHardMiner.HARD,
+        distance=LpDistance(normalize_embeddings=False),
+    )
+    loss, values = nn.TripletMarginLoss(5.0), []
+    for row in range(8):
+        others = classes[classes != row]
+        there = torch.cat([positive[[row]], anchor[others]])
+        _, p, _, n = miner(anchor[[row]], classes[[row]], there, torch.cat([classes[[row]], others]))
+        values += [loss(anchor[[row]], there[p], there[n]).item()] if len(n) else []
+    assert values
+    ours = MinedNegativeLoss(semi_hard, 5.0)([anchor, positive], classes)
+    assert ours.item() == pytest.approx(sum(values) / len(values), rel=1e-4)
+
+
+def test_batch_hard_takes_the_farthest_positive_and_the_nearest_negative():
     # anchor 0: +1, -1.5; 1: +1 (0), -0.5 (2); 2: +2.5 (3), -0.5 (1); 3: +2.5 (2), -3 (1), margin 1
-    loss = MinedTripletLoss("hard", 1.0)([LINE[:2], LINE[2:]], torch.tensor([0, 0]))
+    loss = BatchHardLoss(1.0)([LINE[:2], LINE[2:]], torch.tensor([0, 0]))
     assert loss.item() == 0.0  # one class only: there is no triplet
-    loss = MinedTripletLoss("hard", 1.0)([LINE], CLASSES)
+    loss = BatchHardLoss(1.0)([LINE], CLASSES)
     by_hand = [1 + 1 - 1.5, 1 + 1 - 0.5, 1 + 2.5 - 0.5, 1 + 2.5 - 3]
     assert loss.item() == pytest.approx(sum(by_hand) / 4, abs=1e-4)
 
 
-def test_semi_hard_mining_takes_the_nearest_negative_beyond_the_positive():
-    # anchor 0: positive at 1, beyond it the nearest negative at 1.5; 1: positive at 1, negative at 3;
-    # 2: positive at 2.5 and no negative beyond; 3: positive at 2.5, negative at 3
-    loss = MinedTripletLoss("semi_hard", 1.0)([LINE], CLASSES)
-    by_hand = [1 + 1 - 1.5, 0.0, 1 + 2.5 - 3]
-    assert loss.item() == pytest.approx(sum(by_hand) / 3, abs=1e-4)
+def test_collapse_values_have_closed_forms():
+    """All features equal: half the pairs are at cosine 1 and wrong, a triplet costs its margin, InfoNCE the log."""
+    signs, classes = torch.tensor([1, -1] * 4), torch.arange(8) % 2
+    assert collapse_value(Method(loss="cosine"), signs) == pytest.approx(0.5)
+    assert collapse_value(Method(loss="margin", margin=2.0), signs) == pytest.approx(0.5 * 4 / 2)
+    for mining in ("none", "hard", "batch_hard"):
+        assert collapse_value(Method(loss="triplet", mining=mining, margin=0.7), classes) == pytest.approx(0.7)
+    assert collapse_value(Method(loss="triplet", mining="semi_hard"), classes) == 0.0
+    nt_xent = Method(loss="nt_xent", negative="any", tau_plus=0.1)
+    assert collapse_value(nt_xent, classes) == pytest.approx(math.log(15))
+    assert collapse_value(Method(loss="supcon"), classes) == pytest.approx(math.log(15))
 
 
 def test_the_sources_losses_are_torchs():

@@ -134,6 +134,7 @@ def test_one_pass_for_anchor_and_positive_is_as_good_as_two(bars, loss, monkeypa
         Method(loss="margin", epochs=1),
         Method(loss="triplet", mining="hard", epochs=1),
         Method(loss="triplet", mining="semi_hard", epochs=1, fresh=True),
+        Method(loss="triplet", mining="batch_hard", epochs=1),
         Method(loss="nt_xent", negative="any", tau_plus=0.1, epochs=1, augment_anchor=True),
         Method(loss="supcon", epochs=1, positive="same_class", sigmoid=False),
     ],
@@ -172,6 +173,37 @@ def test_summary_has_intervals_and_published_values():
     assert row["mean"] == pytest.approx(0.91) and row["published"] == 0.92 and row["seeds"] == 3
     assert row["high"] - row["mean"] == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
     assert study.best_scenarios(table, ["triplet_fer", "x"]) == {"mnist": "triplet_fer"}
+
+
+def test_differences_are_taken_seed_by_seed():
+    values = {"triplet_simclr": (0.3, 0.4, 0.5), "supcon": (0.4, 0.52, 0.59)}
+    rows = [
+        ("cifar10", name, seed, "frozen", "top1", v) for name, three in values.items() for seed, v in enumerate(three)
+    ]
+    rows.append(("mnist", "supcon", 0, "frozen", "top1", 0.9))
+    table = pd.DataFrame(rows, columns=["set", "scenario", "seed", "way", "metric", "value"])
+    found = study.against(table, "triplet_simclr")
+    assert set(found) == {("cifar10", "supcon")}
+    difference = found["cifar10", "supcon"]
+    assert difference.mean == pytest.approx(0.31 / 3) and difference.pairs == 3
+    assert study.against(table[table["scenario"] == "supcon"], "triplet_simclr") == {}
+
+
+def test_a_collapsed_training_is_named(bars, tmp_path):
+    """With equal features a triplet costs its margin."""
+    asked = parameters(seeds=[0])
+    items = study.run_scenarios(asked, {"mnist": bars}, tmp_path, processes=1)
+    better, worse = (items[1]._replace(losses=torch.tensor(losses)) for losses in ([1.2, 1.0, 0.9], [1.2, 1.0, 0.99]))
+    assert study.collapsed([items[2], better], asked) == []  # the untrained network has no losses
+    (sentence,) = study.collapsed([better, worse], asked)
+    assert sentence == "mnist triplet_none, seed 0: the loss ends at 0.990, all features equal give 1.000"
+
+
+def test_maps_show_pictures_at_random_in_order():
+    rows = study.map_rows(100, ProbeParameters(points=30), seed=0)
+    assert rows == sorted(set(rows)) and len(rows) == 30 and max(rows) > 50
+    assert rows != study.map_rows(100, ProbeParameters(points=30), seed=1)
+    assert study.map_rows(20, ProbeParameters(points=30), seed=0) == list(range(20))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,12 +20,26 @@ def build_loss(method: Method) -> nn.Module:
             return Called(MarginLoss(method.margin))
         case "triplet" if method.mining == "none":
             return Called(nn.TripletMarginLoss(method.margin), with_known=False)
+        case "triplet" if method.mining == "batch_hard":
+            return BatchHardLoss(method.margin)
         case "triplet":
-            return MinedTripletLoss(method.mining, method.margin)
+            return MinedNegativeLoss(method.mining == "semi_hard", method.margin)
         case "nt_xent":
             return DebiasedNTXent(method.temperature, method.tau_plus, labelled=method.negative == "other_class")
         case "supcon":
             return SupCon(method.temperature)
+
+
+@torch.no_grad()
+def collapse_value(method: Method, known: torch.Tensor) -> float:
+    """The loss of a batch in which all features are one, where a collapsed network stays.
+
+    Args:
+        method: The method.
+        known: (n,) what the loss is told of each item, as `Bank.items` gives it.
+    """
+    features = torch.full((3 if method.chosen_beforehand else 2, len(known), 1), 1.0)
+    return float(build_loss(method)(list(features), known))
 
 
 class Called(nn.Module):
@@ -66,35 +79,57 @@ class MarginLoss(nn.Module):
         return 0.5 * torch.where(sign > 0, squared, apart).mean()
 
 
-class MinedTripletLoss(nn.Module):
-    """The triplet loss on triplets chosen in the batch among anchors and positives, by pytorch-metric-learning.
+class MinedNegativeLoss(nn.Module):
+    """The triplet loss with the negative chosen in the batch instead of at random; anchor and positive stay.
 
-    Every picture of the batch is an anchor once. `hard`: the farthest picture of its class and the nearest of another
-    (Hermans et al. 2017, arXiv 1703.07737). `semi_hard`: the nearest picture of its class, mostly its own augmentation,
-    and the nearest of another class that is farther (Schroff et al. 2015, arXiv 1503.03832; easy positives after Xuan
-    et al. 2020, arXiv 1904.04370); a picture without such a negative gives no triplet.
+    The candidates are the batch's other anchors, those of another class. `hard`: the nearest (Hermans et al. 2017,
+    arXiv 1703.07737); `semi_hard`: the nearest that is farther than the positive (Schroff et al. 2015, arXiv
+    1503.03832); an anchor without one gives no triplet.
 
     Args:
-        mining: `semi_hard` or `hard`.
+        semi_hard: Whether it is `semi_hard`.
         margin: Of the triplet loss.
     """
 
-    def __init__(self, mining: str, margin: float) -> None:
+    def __init__(self, semi_hard: bool, margin: float) -> None:
+        super().__init__()
+        self.semi_hard = semi_hard
+        self.loss = nn.TripletMarginLoss(margin, reduction="sum")
+
+    def forward(self, features: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
+        """Features of anchors and positives, each (n, d), and their classes (n,); 0 where there is no triplet."""
+        anchor, positive = features
+        with torch.no_grad():
+            distance = torch.cdist(anchor, anchor)
+            allowed = known[:, None] != known
+            if self.semi_hard:
+                allowed &= distance > (anchor - positive).norm(dim=1, keepdim=True)
+            negative = distance.masked_fill(~allowed, math.inf).argmin(1)
+        has = allowed.any(1)
+        return self.loss(anchor[has], positive[has], anchor[negative[has]]) / has.sum().clamp_min(1)
+
+
+class BatchHardLoss(nn.Module):
+    """Batch-hard triplets of Hermans et al. 2017 (arXiv 1703.07737) among anchors and positives.
+
+    Every picture is an anchor once, with the farthest picture of its class and the nearest of another.
+
+    Args:
+        margin: Of the triplet loss.
+    """
+
+    def __init__(self, margin: float) -> None:
         super().__init__()
         from pytorch_metric_learning.distances import LpDistance
-        from pytorch_metric_learning.miners import BatchEasyHardMiner
+        from pytorch_metric_learning.miners import BatchHardMiner
 
-        strategies: dict[str, Any] = {
-            "hard": {"pos_strategy": BatchEasyHardMiner.HARD, "neg_strategy": BatchEasyHardMiner.HARD},
-            "semi_hard": {"pos_strategy": BatchEasyHardMiner.EASY, "neg_strategy": BatchEasyHardMiner.SEMIHARD},
-        }
-        self.miner = BatchEasyHardMiner(**strategies[mining], distance=LpDistance(normalize_embeddings=False))
+        self.miner = BatchHardMiner(distance=LpDistance(normalize_embeddings=False))
         self.loss = nn.TripletMarginLoss(margin, reduction="sum")
 
     def forward(self, features: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
         """Features of anchors and positives, each (n, d), and their classes (n,); 0 where there is no triplet."""
         together = torch.cat(list(features))
-        anchor, positive, _, negative = self.miner(together, known.repeat(len(features)))  # the anchors come twice
+        anchor, positive, negative = self.miner(together, known.repeat(len(features)))  # the anchors come twice
         return self.loss(together[anchor], together[positive], together[negative]) / max(len(anchor), 1)
 
 

@@ -119,8 +119,7 @@ class Bank:
         if method.loss in ("cosine", "margin"):
             signs = torch.ones(len(self.rows), dtype=torch.int64)
             return torch.cat([self.rows[:, [0, 1]], self.rows[:, [0, 2]]]), torch.cat([signs, -signs])
-        chosen_beforehand = method.loss == "triplet" and method.mining == "none"
-        return self.rows[:, : 3 if chosen_beforehand else 2], labels
+        return self.rows[:, : 3 if method.chosen_beforehand else 2], labels
 
 
 def _roles(method: Method) -> list[tuple[int, bool]]:

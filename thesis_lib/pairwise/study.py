@@ -12,14 +12,18 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from thesis_lib.datasets.labelled import LabelledPictures
-from thesis_lib.evaluation.statistics import mean_interval
+from thesis_lib.evaluation.statistics import PairedDifference, mean_interval, paired_difference
 from thesis_lib.pairwise.evaluation import judge
-from thesis_lib.pairwise.parameters import PairwiseTripletParameters, Scenario
+from thesis_lib.pairwise.losses import collapse_value
+from thesis_lib.pairwise.parameters import CLASSES, PairwiseTripletParameters, ProbeParameters, Scenario
 from thesis_lib.pairwise.training import train
+from thesis_lib.randomness import numpy_generator
 from thesis_lib.tensors import best_device, load_tensors, read_made, save_tensors, tensor_digest
 
 VERSION = 1
 """Part of what an item is made of: raise it when the code trains or measures differently."""
+COLLAPSE_TOLERANCE = 0.02
+"""How near the last tenth's mean loss is to that of equal features where a training is said to have collapsed."""
 MOST_PROCESSES = 8
 """Scenarios at a time without a GPU: each takes up to 2 GB of memory."""
 PREFIX = "network|"
@@ -146,6 +150,26 @@ def measurements(items: Iterable[Item]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["set", "scenario", "seed", "way", "metric", "value"])
 
 
+def against(table: pd.DataFrame, reference: str) -> dict[tuple[str, str], PairedDifference]:
+    """(set, scenario) -> its frozen accuracy minus that of the reference, seed by seed.
+
+    Scenarios of a seed share first weights, order and split. Absent are those that have no seed with the reference.
+
+    Args:
+        table: As `measurements` makes it.
+        reference: A scenario.
+    """
+    chosen = table[(table["way"] == "frozen") & (table["metric"] == "top1")]
+    wide = chosen.pivot(index=["set", "seed"], columns="scenario", values="value")
+    found = {}
+    for data, values in wide.groupby(level="set"):
+        for name in wide.columns if reference in wide else []:
+            both = values[[name, reference]].dropna() if name != reference else values.iloc[:0]
+            if len(both):
+                found[str(data), str(name)] = paired_difference(both[name].to_numpy(), both[reference].to_numpy())
+    return found
+
+
 def summarised(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % t interval over seeds, and the published value where there is one.
 
@@ -172,13 +196,39 @@ def best_scenarios(table: pd.DataFrame, names: Iterable[str]) -> dict[str, str]:
     return {data: str(means[data].idxmax()) for data in dict.fromkeys(chosen["set"])}
 
 
-def features_of(items: Iterable[Item], data: str, seed: int, most: int) -> dict[str, torch.Tensor]:
-    """Scenario -> the features, published way, of a set's first test pictures under one seed, at most so many."""
+def map_rows(count: int, probe: ProbeParameters, seed: int) -> list[int]:
+    """Which of `count` test pictures are drawn in maps: `probe.points` of them at random, in the data set's order."""
+    return sorted(numpy_generator(seed, "map points").permutation(count)[: probe.points].tolist())
+
+
+def features_of(items: Iterable[Item], data: str, seed: int, rows: list[int]) -> dict[str, torch.Tensor]:
+    """Scenario -> the features, published way, of so chosen test pictures of a set under one seed."""
     return {
-        item.scenario.name: item.features[:most]
+        item.scenario.name: item.features[rows]
         for item in items
         if (item.scenario.data, item.scenario.seed) == (data, seed)
     }
+
+
+def collapsed(items: Iterable[Item], parameters: PairwiseTripletParameters) -> list[str]:
+    """A sentence for each training whose loss ends no lower than one feature for all pictures would have it.
+
+    Args:
+        items: Finished scenarios.
+        parameters: The study's.
+    """
+    sentences = []
+    for (data, name, method, seed), _, _, losses, _, _ in items:
+        if not len(losses):
+            continue
+        turn = torch.arange(parameters.batch)
+        known = 1 - 2 * (turn % 2) if method.loss in ("cosine", "margin") else turn % CLASSES[data]
+        there, end = collapse_value(method, known), losses[-(len(losses) // 10 + 1) :].mean().item()
+        if there > 0 and end > there - COLLAPSE_TOLERANCE:
+            sentences.append(
+                f"{data} {name}, seed {seed}: the loss ends at {end:.3f}, all features equal give {there:.3f}"
+            )
+    return sentences
 
 
 def confusion_of(items: Iterable[Item], data: str, scenario: str) -> list[list[int]]:
