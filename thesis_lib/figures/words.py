@@ -59,6 +59,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "triplet_semi_hard": ("triplets, semi-hard negatives", "Tripel, halbschwere Negative"),
     "triplet_hard": ("triplets, hard negatives", "Tripel, schwere Negative"),
     "triplet_batch_hard": ("triplets, batch-hard", "Tripel, schwerste im Stapel"),
+    "triplet_rate": ("triplets, higher rate", "Tripel, höhere Lernrate"),
     "margin_loss": ("pairs, margin loss", "Paare, Margin-Verlust"),
     "nt_xent": ("NT-Xent, unlabelled", "NT-Xent, ohne Labels"),
     "nt_xent_debiased": ("NT-Xent, debiased", "NT-Xent, entzerrt"),
