@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -66,7 +67,7 @@ def keys(tmp_path, monkeypatch):
         raise ThesisError("there is no run")
 
     monkeypatch.setattr(harness, "prepare_data", lambda *_: data)
-    monkeypatch.setattr(harness, "load_base_model", lambda _: None)
+    monkeypatch.setattr(harness, "load_base_model", lambda _: SimpleNamespace(digest="x", through_vae=True))
     monkeypatch.setattr(harness, "pass_through_vae", lambda prepared, *_: prepared)
     monkeypatch.setattr(harness, "load_hardness_encoder", encoder)
 

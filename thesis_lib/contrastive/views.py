@@ -67,21 +67,22 @@ class Views(nn.Module):
 class StrongViews(Views):
     """`Views` with RandAugment (Cubuk et al. 2020, arXiv 1909.13719) in the place of the colour jitter.
 
-    Each view draws its own two of the paper's 14 operations at magnitude 10 of 30. What leaves the frame is filled with
-    grey. torchvision's RandAugment, picture by picture: kornia's draws one pair of operations for a whole batch, and at
-    this magnitude it only ever darkens, flattens and greys.
+    Each view draws its own two of the paper's 14 operations at magnitude 10 of 30. torchvision's RandAugment, picture
+    by picture: kornia's draws one pair of operations for a whole batch, and at this magnitude it only ever darkens,
+    flattens and greys.
 
     Args:
         size: Side of a view in pixels.
         parameters: Ranges and probabilities; the jitter's are not used.
         mirror: As in `Views`.
+        fill: Grey value in [0, 1] of what comes into the frame.
     """
 
-    def __init__(self, size: int, parameters: ViewParameters, mirror: bool = True) -> None:
+    def __init__(self, size: int, parameters: ViewParameters, mirror: bool = True, fill: float = 0.5) -> None:
         super().__init__(size, parameters.model_copy(update={"jitter_probability": 0.0}), mirror)
         from torchvision.transforms import InterpolationMode, v2
 
-        rand_augment = v2.RandAugment(2, 10, interpolation=InterpolationMode.BILINEAR, fill=[0.5] * 3)
+        rand_augment = v2.RandAugment(2, 10, interpolation=InterpolationMode.BILINEAR, fill=[fill] * 3)
         self.augment.append(v2.Lambda(lambda pictures: torch.stack([rand_augment(picture) for picture in pictures])))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr, stdtrit
 
 from thesis_lib.errors import ThesisError
@@ -61,6 +62,16 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
         return Interval(mean, float("nan"), float("nan"))
     half = float(stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
     return Interval(mean, mean - half, mean + half)
+
+
+def further_run(half: pd.Series, seeds: pd.Series) -> pd.Series:
+    """How far from the mean one further run may lie: half the 95 % prediction interval, t s sqrt(1 + 1/n).
+
+    Args:
+        half: Half of the t interval of each mean, t s / sqrt(n).
+        seeds: n of each.
+    """
+    return half * (seeds + 1) ** 0.5
 
 
 def paired_difference(

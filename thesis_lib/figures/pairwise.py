@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from thesis_lib.datasets.labelled import LabelledPictures
+from thesis_lib.evaluation.statistics import further_run
 from thesis_lib.figures.galleries import contact_sheet, with_heat
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, localise, panels, styled
@@ -224,7 +225,7 @@ def gaps(summary: pd.DataFrame) -> list[str]:
     if rows.empty or rows["low"].isna().all():
         return ["There is nothing published for these scenarios, or one seed, which gives no interval."]
     away, half = (rows["published"] - rows["mean"]).abs() - 0.005, (rows["high"] - rows["low"]) / 2
-    further = half * (rows["seeds"] + 1) ** 0.5
+    further = further_run(half, rows["seeds"])
     outside = rows[away > further]
     sentences = [
         f"Of {len(rows)} published numbers {int((away > half).sum())} lie outside the mean's 95 % interval, "

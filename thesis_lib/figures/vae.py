@@ -125,7 +125,7 @@ def only_generated(results: pd.DataFrame, language: str = "en") -> Figure:
     """Weighted F1 of a network that sees generated pictures alone, over their number: ours, and as published.
 
     Args:
-        results: Rows of `vae.work.COLUMNS`, those of `with_baseline`.
+        results: Rows of `vae.work.COLUMNS`.
         language: `en` or `de`.
 
     Returns:

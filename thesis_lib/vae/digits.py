@@ -27,9 +27,10 @@ from thesis_lib.vae.work import Items, Row, row
 BEST: SamplingName = "interpolation_noise"
 """The source's best way with four and five pictures a class, with two, three and ten within 0.004 of the best; the rows
 that the source lacks build on it."""
-OWN_METHODS = ("from_shots", "gc")
+OWN_METHODS = ("from_shots", "multi_interpolation", "gc")
 """Rows that the source lacks: `from_shots`, one VAE for all classes that has seen nothing but the shots, for as many
-steps as the VAEs of all classes together; `gc`, the generative classifier's half of twice as many."""
+steps as the VAEs of all classes together; `multi_interpolation`, codes drawn in the same way from a VAE a class; `gc`,
+the generative classifier's half of twice as many."""
 
 
 @dataclass
@@ -107,8 +108,15 @@ class Digits:
                 for label, model in enumerate(self.of_classes(shots, seed))
             ]
             return torch.cat(parts), torch.arange(len(parts)).repeat_interleave(per_class)
-        model = self.of_shots(shots, seed) if method == "from_shots" else self.single(seed)[0]
         way: Any = method if method in get_args(SamplingName) else best
+        if method == "multi_interpolation":
+            drawn = []
+            for label, own in enumerate(self.of_classes(shots, seed)):
+                mine = y == label
+                z, names = draw_codes(way, *codes(own, x[mine]), y[mine], per_class, self.sampling, seed)
+                drawn.append((own.pictures(z), names))
+            return torch.cat([made for made, _ in drawn]), torch.cat([names for _, names in drawn])
+        model = self.of_shots(shots, seed) if method == "from_shots" else self.single(seed)[0]
         count = 2 * per_class if method == "gc" else per_class
         z, labels = draw_codes(way, *codes(model, x), y, count, self.sampling, seed)
         made = model.pictures(z)
@@ -141,10 +149,8 @@ def digit_items(digits: Digits, seeds: Sequence[int]) -> Items:
     items: Items = {}
     for seed in seeds:
         cells = [("few_shot", k, k, method) for k in p.shots for method in (*DIGIT_METHODS, *OWN_METHODS)]
-        cells += [
-            ("only_generated", p.only_shots, k, m) for k in p.only_generated for m in FEWER_METHODS if m != "none"
-        ]
-        cells += [("many_generated", k, p.many, m) for k in p.many_shots for m in FEWER_METHODS if m != "none"]
+        cells += [("only_generated", p.only_shots, k, method) for k in p.only_generated for method in FEWER_METHODS]
+        cells += [("many_generated", k, p.many, method) for k in p.many_shots for method in FEWER_METHODS]
         for section, shots, count, method in cells:
             name = f"{section}/shots{shots}_generated{count}/{method}_seed{seed}"
             items[name] = partial(measure, digits, section, shots, count, method, seed)
@@ -152,14 +158,19 @@ def digit_items(digits: Digits, seeds: Sequence[int]) -> Items:
 
 
 def measure(digits: Digits, section: str, shots: int, count: int, method: str, seed: int) -> list[Row]:
-    """Weighted F1 of the small network trained on the shots and generated pictures, or on these alone."""
+    """Weighted F1 of the small network trained on the shots and generated pictures, or on these alone.
+
+    All methods of a section, number of shots and `count` take the same number of steps; `none` has the shots alone.
+    """
     made, labels = digits.generate(method, shots, count, seed)
     x, y = digits.few(shots, seed)
-    if section != "only_generated":
+    alone = section == "only_generated"
+    if not alone or method == "none":
         made, labels = torch.cat([x, made]), torch.cat([y, labels])
     test = (digits.test[0].numpy(), digits.test[1].numpy())
-    value = fit_and_measure("network", digits.p.network, seed, (made.numpy(), labels.numpy()), test)
-    generated = 0 if method == "none" else count
+    network = digits.p.network.for_examples(len(y.unique()) * (count if alone else shots + count))
+    value = fit_and_measure("network", network, seed, (made.numpy(), labels.numpy()), test)
+    generated = 0 if method == "none" and not alone else count
     return [row(section, "mnist", method, seed, value, shots=shots, generated=generated, beta=str(digits.p.beta))]
 
 

@@ -26,6 +26,7 @@ from thesis_lib.diffusion.through_vae import pass_through_vae
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.evaluation.generative import surer_half
 from thesis_lib.parameters import Arm, Parameters
+from thesis_lib.randomness import torch_generator
 from thesis_lib.sections import Kind, ViewParameters
 from thesis_lib.tensors import tensor_digest
 from thesis_lib.vae.classifiers import weighted_f1
@@ -50,6 +51,7 @@ class Bench:
         name: `parts` or `mnist`.
         parameters: The main study's, for network, training and views.
         mirror: Whether views may be mirror images.
+        fill: Grey value in [0, 1] of what RandAugment moves into the frame.
         shots: Seed -> real training pictures.
         tests: Split -> pictures.
         sources: Those of `MADE` that it has at all.
@@ -60,6 +62,7 @@ class Bench:
     name: str
     parameters: Parameters
     mirror: bool
+    fill: float
     shots: Callable[[int], Pictures]
     tests: dict[str, Pictures]
     sources: tuple[str, ...]
@@ -134,9 +137,13 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
     pools, arm = {Kind.REAL: Pool(real, labels)}, Arm.CROSS_ENTROPY_REAL
     if source in MADE:
         pools[Kind.ID], arm = Pool(*bench.made(source, seed)), Arm.CROSS_ENTROPY
-    unchanged = method in ("none", *MADE)
-    kind = Unchanged if unchanged else StrongViews if method == "randaugment" else Views
-    views = kind(p.encoder.size, p.training.views, bench.mirror)
+    size, ranges = p.encoder.size, p.training.views
+    if method in ("none", *MADE):
+        views: Views = Unchanged(size, ranges, bench.mirror)
+    elif method == "randaugment":
+        views = StrongViews(size, ranges, bench.mirror, bench.fill)
+    else:
+        views = Views(size, ranges, bench.mirror)
     mix = mixup_or_cutmix(classes) if method == "mixup_cutmix" else None
     work = folder / f"{bench.name}_{method}_seed{seed}"
     network, _ = pretrain(arm, pools, p, seed, work, views=views, mix=mix)
@@ -169,7 +176,7 @@ def _training(main: Parameters, p: HarnessParameters, classes: int) -> Parameter
 def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], Path], folder: Path) -> Bench:
     """The main study's data: its shots, its test and field pictures, DA-Fusion pictures of its run.
 
-    All pictures have passed the base model's VAE where the main study lets them, the VAE's own have not.
+    All pictures have passed the base model's VAE where the main study lets them, so that its trace tells none apart.
 
     Args:
         p: The study's parameters.
@@ -180,6 +187,8 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
     Raises:
         ThesisError: As `prepare_data` and the base model do.
     """
+    from thesis_lib.diffusion.augmentation import as_seen  # here: diffusers is slow to import
+
     photographs = dataclasses.replace(
         prepare_data(main.data, main.model.size, folder / "parts"), ood=None, oracle=None
     )  # fmt: skip
@@ -190,8 +199,9 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
 
     @cache
     def vae(seed: int) -> tuple[Pictures, Pictures]:
-        shots = _few(data, main, seed)
-        return part_pictures(p, shots, encoder, seed, folder / f"parts_seed{seed}.safetensors")
+        made = part_pictures(p, _few(data, main, seed), encoder, seed, folder / f"parts_seed{seed}.safetensors")
+        plain, chosen = ((as_seen(base, pictures), labels) for pictures, labels in made)
+        return plain, chosen
 
     def made(source: str, seed: int) -> Pictures:
         if source.startswith("vae"):
@@ -199,7 +209,12 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
         choice = {"id_choice": "generative"} if source == "da_fusion_filter" else {}
         chosen = main.model_copy(update={"training": main.training.model_copy(update=choice)})
         pools = build_pools(Arm.CROSS_ENTROPY, chosen, seed, _few(data, main, seed), synthetic(seed), None)
-        return pools[Kind.ID].pictures, pools[Kind.ID].labels
+        pictures, labels = pools[Kind.ID].pictures, pools[Kind.ID].labels
+        if source == "da_fusion_half":
+            drawn = torch.rand(len(labels), generator=torch_generator(seed, "half")).numpy()
+            kept = torch.tensor(surer_half(pd.Series(drawn), [labels.numpy()]).to_numpy())
+            pictures, labels = pictures[kept], labels[kept]
+        return pictures, labels
 
     splits = {
         split: data.images.select((data.images.table["split"] == split).to_numpy()) for split in ("test", "field")
@@ -210,9 +225,10 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
         "data": tensor_digest(*_pictures(data.images)), "splits": "".join(data.images.table["split"].str[:2]),
         "shots": main.data.shots, "genuine": tensor_digest(*encoder.state_dict().values()),
+        "passed": base.digest if base.through_vae else "",
     }  # fmt: skip
     sources = ("vae", "vae_gc", *DA_FUSION)
-    return Bench("parts", own, True, lambda seed: _pictures(_few(data, main, seed)), tests, sources, made, depends)
+    return Bench("parts", own, True, 0.5, lambda seed: _pictures(_few(data, main, seed)), tests, sources, made, depends)
 
 
 def _few(data: PreparedData, main: Parameters, seed: int) -> PreparedSet:
@@ -289,4 +305,4 @@ def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
     }  # fmt: skip
     tests = {"test": in_colour(*digits.test)}
     few = partial(digits.few, shots)
-    return Bench("mnist", own, False, lambda seed: in_colour(*few(seed)), tests, VAE, made, depends)
+    return Bench("mnist", own, False, 0.0, lambda seed: in_colour(*few(seed)), tests, VAE, made, depends)

@@ -2,8 +2,8 @@
 
 VIEWS = ("none", "classical", "randaugment", "mixup_cutmix")
 """Views alone; mixup and CutMix come on top of classical views, RandAugment takes the place of their colour jitter."""
-DA_FUSION = ("da_fusion", "da_fusion_filter")
-"""Those whose pictures a main run has made."""
+DA_FUSION = ("da_fusion", "da_fusion_filter", "da_fusion_half")
+"""Those whose pictures a main run has made; `da_fusion_half` is a half at random, as many as the filter keeps."""
 VAE = ("vae", "vae_gc", "from_shots")
 """Those that a VAE makes; `from_shots`, for digits, by one that has seen the shots alone."""
 MADE = (*VAE, *DA_FUSION)

@@ -147,7 +147,7 @@ def few_examples(p: VaeParameters, shots: int, seed: int, folder: Path) -> list[
     real_x, real_y = x[chosen], y[chosen]
     weight, file = p.proben1.betas[:1], folder / f"few_shot_{shots}_seed{seed}.safetensors"
     counts = [shots] * table.classes
-    generated = _prior_samples(p, table, real_x, real_y, counts, p.proben1.mix_in, weight, seed, file)
+    generated = _prior_samples(p, table, real_x, real_y, counts, p.proben1.few_shot_mix_in, weight, seed, file)
     generated |= _from_one_vae(p, table, real_x, real_y, shots, seed, file.with_stem(f"{file.stem}_single"))
     test = (x[table.split == "test"].numpy(), table.y[table.split == "test"])
     real = (real_x.numpy(), real_y.numpy())
@@ -240,12 +240,13 @@ def _measured(
     `generated` is the mean over classes, which may have different numbers.
     """
     nothing = (torch.empty(0, real[0].shape[1]), torch.empty(0, dtype=torch.long))
+    network = p.network.for_examples(len(real[0]) + max(len(made) for made, _ in generated.values()))
     rows = []
     for (method, beta), (made, labels) in ({("none", ""): nothing} | generated).items():
         train = (np.concatenate([real[0], made.numpy()]), np.concatenate([real[1], labels.numpy()]))
         a_class = round(len(made) / len(np.unique(real[1])))
         for classifier in p.proben1.classifiers:
-            value = fit_and_measure(classifier, p.network, seed, train, test)
+            value = fit_and_measure(classifier, network, seed, train, test)
             rows.append(
                 row(section, name, method, seed, value, shots=shots, generated=a_class, beta=beta,
                     classifier=classifier)
