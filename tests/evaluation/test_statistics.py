@@ -2,11 +2,19 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.evaluation.statistics import crossed_interval, holm, mean_interval, non_inferiority, paired_difference
+from thesis_lib.evaluation.statistics import (
+    crossed_interval,
+    further_run,
+    holm,
+    mean_interval,
+    non_inferiority,
+    paired_difference,
+)
 from thesis_lib.randomness import numpy_generator
 
 
@@ -14,6 +22,16 @@ def test_interval_is_student_t() -> None:
     values = numpy_generator(0, "t").normal(size=8)
     low, high = stats.t.interval(0.95, 7, values.mean(), stats.sem(values))
     assert mean_interval(values) == pytest.approx((values.mean(), low, high))
+
+
+def test_a_further_run_lies_in_its_interval_as_often_as_said() -> None:
+    draws = np.random.default_rng(0).normal(size=(4000, 4))
+    halves = [(found.high - found.low) / 2 for found in (mean_interval(values) for values in draws[:, :3])]
+    reach = further_run(pd.Series(halves), pd.Series([3] * len(halves)))
+    by_hand = stats.t.ppf(0.975, 2) * draws[0, :3].std(ddof=1) * math.sqrt(1 + 1 / 3)
+    assert reach[0] == pytest.approx(by_hand)
+    inside = np.abs(draws[:, 3] - draws[:, :3].mean(1)) <= reach
+    assert inside.mean() == pytest.approx(0.95, abs=0.01)
 
 
 def test_one_value_has_no_interval() -> None:

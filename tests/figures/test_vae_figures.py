@@ -94,7 +94,7 @@ def test_tables_say_ours_and_what_was_published(results):
     assert gaps.loc["PROBEN1"].tolist()[:2] == [10, "10"]
     assert gaps.loc["MNIST, generated alone"].tolist()[0] == 3  # the baseline counts once, in the first table
     alone = readable_gaps(results[results["seed"] == 0], SECTIONS).set_index("table")
-    assert set(alone["outside our interval"]) == {"–"} and alone.loc["PROBEN1"].tolist()[0] == 10  # noqa: RUF001
+    assert set(alone["outside a further run's interval"]) == {"–"} and alone.loc["PROBEN1"].tolist()[0] == 10  # noqa: RUF001
 
 
 def test_methods_with_fewer_seeds_say_how_many(results):

@@ -262,6 +262,12 @@ def test_published_numbers_stand_beside_training_sets_of_the_same_size():
     assert there == [False, True, True, False]
 
 
+def test_faces_that_are_looked_at_train_nothing():
+    for count, expected in ((4, 1), (300, 30), (9000, 500)):
+        seen, unseen = looking.held_out(torch.arange(count))
+        assert len(unseen) == expected and torch.equal(torch.cat([unseen, seen]), torch.arange(count))
+
+
 def test_sharpness_falls_with_blur():
     x, _ = blobs(6)
     blurred = torch.nn.functional.avg_pool2d(x, 3, 1, 1)

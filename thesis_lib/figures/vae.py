@@ -289,7 +289,7 @@ def method_sheet(rows: Mapping[str, Tensor], language: str = "en") -> Figure:
 def sweep_sheet(sweeps: Mapping[tuple[float, int, float], Tensor], language: str = "en") -> Figure:
     """A row a swept dimension: beta, the dimension and its nats, pictures (n, 3, s, s) uint8 from low to high."""
     pictures = list(sweeps.values())
-    names = [f"β = {beta:g}, z{i}: {number(nats, 1, language)} nat" for beta, i, nats in sweeps]
+    names = [f"β = {beta:g}, z{i}: {number(nats, 1, language)}\u00a0nat" for beta, i, nats in sweeps]
     return contact_sheet(torch.cat(pictures), len(pictures[0]), names)
 
 

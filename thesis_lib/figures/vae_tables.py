@@ -56,7 +56,7 @@ WORDS = {
     "ours": ("ours, 95 % interval", "hier, 95-%-Intervall"),
     "table": ("table", "Tabelle"),
     "published_count": ("published numbers", "veröffentlichte Zahlen"),
-    "outside": ("outside that of a further run", "außerhalb dessen eines weiteren Laufs"),
+    "outside": ("outside a further run's interval", "außerhalb des Intervalls eines weiteren Laufs"),
     "mean_difference": ("ours minus published, points", "hier minus veröffentlicht, Punkte"),
     "proben1": ("PROBEN1", "PROBEN1"),
     "few_shot_table": ("thyroid, few examples", "thyroid, wenige Beispiele"),

@@ -81,6 +81,12 @@ def _in_colour(pictures: Tensor) -> Tensor:
     return as_bytes(pictures).expand(-1, 3, -1, -1)
 
 
+def held_out(faces: Tensor) -> tuple[Tensor, Tensor]:
+    """Faces (n, ...) that train the VAEs and those that are looked at: the first tenth, at most 500."""
+    count = max(1, min(500, len(faces) // 10))
+    return faces[count:], faces[:count]
+
+
 def face_vae(p: CelebaParameters, faces: Tensor, beta: float, seed: int, folder: Path) -> PictureVAE:
     """A VAE of faces (n, 3, side, side) uint8 whose KL term has the weight beta_norm = beta * d / N."""
     weight = normalised_beta(beta, p.latent, faces[0].numel())
@@ -187,7 +193,7 @@ def _made_blur(bench: Bench, sources: Sequence[str], seed: int) -> list[Row]:
 
 
 def face_blur_items(models: Mapping[float, PictureVAE], faces: Tensor, seed: int) -> Items:
-    """The work list: sharpness of faces (n, 3, side, side) uint8, which each beta's VAE has seen and gives back."""
+    """The work list: sharpness of held out faces (n, 3, side, side) uint8 as each beta's VAE gives them back."""
     return {
         f"faces_beta{beta:g}_seed{seed}": partial(_face_blur, model, faces, beta, seed)
         for beta, model in models.items()
