@@ -168,7 +168,7 @@ def beyond_table(measured: pd.DataFrame, parameters: PairwiseTripletParameters, 
     methods, rows = parameters.source_methods() | parameters.beyond, []
     summary, differences = summarised(measured), against(measured, REFERENCE)
     frozen = summary[(summary["way"] == "frozen") & (summary["metric"] == "top1")]
-    further = set(frozen.loc[frozen["scenario"].isin(list(parameters.beyond)), "set"])
+    further = set(frozen.loc[~frozen["scenario"].isin(parameters.on_all_sets()), "set"])
     for data, mine in frozen[frozen["set"].isin(further)].groupby("set", sort=False):
         for name in mine.sort_values("mean", ascending=False, kind="stable")["scenario"]:
             method, cells = methods[name], _cells(summary, str(data), name, language)

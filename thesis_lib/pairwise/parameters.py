@@ -135,7 +135,7 @@ class PairwiseTripletParameters(Study):
     beyond: dict[MethodName, Method] = {}
     """Further methods by name, at the same budget."""
     beyond_sets: list[SetName] | None = None
-    """The sets on which they run; none for all."""
+    """The sets on which they run; none for all. A network that is not trained costs nothing and runs on all."""
     probe: ProbeParameters = ProbeParameters()
 
     def source_methods(self) -> dict[str, Method]:
@@ -152,8 +152,13 @@ class PairwiseTripletParameters(Study):
             Scenario(data, name, method, seed)
             for seed in self.seeds
             for data in self.data.sets
-            for name, method in (self.source_methods() | (self.beyond if self._goes_beyond(data) else {})).items()
+            for name, method in (self.source_methods() | self.beyond).items()
+            if name not in self.beyond or not method.epochs or self._goes_beyond(data)
         ]
+
+    def on_all_sets(self) -> list[str]:
+        """The source's scenarios, and networks that are not trained."""
+        return [*self.source_methods(), *(name for name, method in self.beyond.items() if not method.epochs)]
 
     def data_problems(self) -> tuple[list[str], list[str]]:
         """As `Study` says; sets that would be downloaded are not looked for."""
