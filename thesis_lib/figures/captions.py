@@ -261,16 +261,19 @@ TABLES = (
         "Gepaarte Differenzen in Punkten und halbes 95-%-t-Intervall, auf den Startwerten beider Versuchsarme; nicht "
         "für ihre Zahl korrigiert.")),
     Caption("tables/scenarios", "08", (
-        "The source's scenarios, in percent: published (one run each) and here, mean over seeds and half the 95 % t "
-        "interval. Frozen: fixed statistics of batch normalisation and standardised features.",
-        "Die Szenarien der Quelle, in Prozent: veröffentlicht (je ein Lauf) und hier, Mittel über Startwerte und "
-        "halbes 95-%-t-Intervall. Fest: feste Statistiken der Batch-Normalisierung und standardisierte Merkmale.")),
+        "The source's scenarios and an untrained network, in percent: published (one run each) and here, mean over "
+        "seeds and half the 95 % t interval. Frozen: fixed statistics of batch normalisation and standardised "
+        "features.",
+        "Die Szenarien der Quelle und ein untrainiertes Netz, in Prozent: veröffentlicht (je ein Lauf) und hier, "
+        "Mittel über Startwerte und halbes 95-%-t-Intervall. Fest: feste Statistiken der Batch-Normalisierung und "
+        "standardisierte Merkmale.")),
     Caption("tables/beyond", "08", (
         "Every method at the same number of steps on the same network, in percent, mean over seeds and half the 95 % t "
-        "interval, the best first. Frozen: fixed statistics of batch normalisation and standardised features.",
+        "interval, the best first; the difference to the source's best scenario seed by seed, in points. Frozen: fixed "
+        "statistics of batch normalisation and standardised features.",
         "Jedes Verfahren mit gleich vielen Schritten auf demselben Netz, in Prozent, Mittel über Startwerte und halbes "
-        "95-%-t-Intervall, das beste zuerst. Fest: feste Statistiken der Batch-Normalisierung und standardisierte "
-        "Merkmale.")),
+        "95-%-t-Intervall, das beste zuerst; die Differenz zum besten Szenario der Quelle Startwert für Startwert, in "
+        "Punkten. Fest: feste Statistiken der Batch-Normalisierung und standardisierte Merkmale.")),
     Caption("tables/proben1", "09", (
         "PROBEN1, official splits: weighted F1 in percent, mean over seeds and half the 95 % t interval, in "
         "brackets the "
