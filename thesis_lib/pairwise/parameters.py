@@ -153,7 +153,7 @@ class PairwiseTripletParameters(Study):
             for seed in self.seeds
             for data in self.data.sets
             for name, method in (self.source_methods() | self.beyond).items()
-            if name not in self.beyond or not method.epochs or self._goes_beyond(data)
+            if name in self.on_all_sets() or self._goes_beyond(data)
         ]
 
     def on_all_sets(self) -> list[str]:

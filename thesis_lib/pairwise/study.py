@@ -87,9 +87,12 @@ def run_scenarios(
             "probe": parameters.probe.model_dump(include={"held_out", "neighbours"}),
         }  # fmt: skip
         work.append((scenario, folder / f"seed{seed}" / data / f"{name}.safetensors", made_of))
-    missing = [(scenario, path, made_of) for scenario, path, made_of in work if read_made(path, made_of) is None]
+    kept = [read_made(path, made_of) for _, path, made_of in work]
+    missing = [item for item, found in zip(work, kept, strict=True) if found is None]
     _make_all(missing, parameters, pictures, processes)
-    return [_read(scenario, path) for scenario, path, _ in work]
+    return [
+        _item(scenario, *(found or load_tensors(path))) for (scenario, path, _), found in zip(work, kept, strict=True)
+    ]
 
 
 def _make_all(
@@ -132,8 +135,7 @@ def _make(
     save_tensors(path, tensors, metrics=metrics, seconds=time.perf_counter() - started, made_of=made_of)
 
 
-def _read(scenario: Scenario, path: Path) -> Item:
-    tensors, told = load_tensors(path)
+def _item(scenario: Scenario, tensors: dict[str, torch.Tensor], told: dict[str, Any]) -> Item:
     state = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     return Item(scenario, told["metrics"], tensors["features"], tensors["losses"], told["seconds"], state)
 
