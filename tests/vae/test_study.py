@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from tests.vae.toy import ATTRIBUTES, blobs
+from tests.vae.toy import ATTRIBUTES, blobs, write_folders
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.contrastive.pretraining import pretrain
+from thesis_lib.datasets.celeba import read_celeba
 from thesis_lib.datasets.proben1 import AttributeTable
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
@@ -20,7 +21,7 @@ from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.sections import EncoderParameters, Kind, TrainingParameters
 from thesis_lib.tensors import load_tensors
 from thesis_lib.vae import digits as mnist
-from thesis_lib.vae import fitting, looking, published, tables, work
+from thesis_lib.vae import fitting, looking, published, study, tables, work
 from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
 from thesis_lib.vae.findings import finding_table
 from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cutmix
@@ -188,6 +189,26 @@ def test_the_vae_of_the_shots_takes_as_many_steps_as_those_of_the_classes_togeth
     toy_digits.of_classes(3, 0)
     made = {file.stem: steps_of(file) for file in toy_digits.folder.iterdir()}
     assert made.pop("mnist_shots3_seed0") == sum(made.values()) == 9 and len(made) == 3
+
+
+def test_everything_is_done_side_by_side_and_then_read(tmp_path, monkeypatch):
+    roots = {name: {"root": folder} for name, folder in write_folders(tmp_path).items()}
+    asked = TOY | {name: TOY.get(name, {}) | root for name, root in roots.items()}
+    asked["celeba"] |= {"fit": SHORT, "latent": 2, "width": 2}
+    p = VaeParameters.model_validate(asked | {"seeds": [0, 3], "harness": {"experiment": None}})
+    study.do_everything(p, None, tmp_path, processes=2)
+
+    def again(*_):
+        raise AssertionError("done again")
+
+    for module, name in ((fitting, "_train"), (mnist, "fit_and_measure"), (tables, "fit_and_measure")):
+        monkeypatch.setattr(module, name, again)
+    digits = mnist.read_digits(p, tmp_path / "models")
+    assert len(study.table_results(p, tmp_path)) and len(study.digit_results(digits, p.seeds, tmp_path)) == 60
+    assert looking.latent_maps(digits, 0)[0].keys() == {1.0}
+    seen, _ = looking.held_out(read_celeba(p.celeba.root))
+    for beta in p.celeba.betas:
+        looking.face_vae(p.celeba, seen, beta, 0, tmp_path / "models")
 
 
 def test_done_items_are_not_done_again_unless_something_changed(tmp_path, monkeypatch):

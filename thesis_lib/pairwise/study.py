@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, parallel_config
-from tqdm.auto import tqdm
 
 from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.evaluation.statistics import PairedDifference, mean_interval, paired_difference
@@ -18,14 +16,13 @@ from thesis_lib.pairwise.losses import collapse_value
 from thesis_lib.pairwise.parameters import CLASSES, PairwiseTripletParameters, ProbeParameters, Scenario
 from thesis_lib.pairwise.training import train
 from thesis_lib.randomness import numpy_generator
-from thesis_lib.tensors import best_device, load_tensors, read_made, save_tensors, tensor_digest
+from thesis_lib.side_by_side import run_side_by_side
+from thesis_lib.tensors import load_tensors, read_made, save_tensors, tensor_digest
 
 VERSION = 1
 """Part of what an item is made of: raise it when the code trains or measures differently."""
 COLLAPSE_TOLERANCE = 0.02
 """How near the last tenth's mean loss is to that of equal features where a training is said to have collapsed."""
-MOST_PROCESSES = 8
-"""Scenarios at a time without a GPU: each takes up to 2 GB of memory."""
 PREFIX = "network|"
 """Of the network's tensors in an item's file."""
 
@@ -72,7 +69,7 @@ def run_scenarios(
         parameters: The study's.
         pictures: The data sets by name.
         folder: Gets ``seed<S>/<set>/<scenario>.safetensors``: network, features, losses, metrics and what made them.
-        processes: Scenarios at a time; none for one on a GPU, else one on each core that this process may use.
+        processes: Scenarios at a time, see `run_side_by_side`.
 
     Returns:
         The items in the order of the work list.
@@ -88,32 +85,16 @@ def run_scenarios(
         }  # fmt: skip
         work.append((scenario, folder / f"seed{seed}" / data / f"{name}.safetensors", made_of))
     kept = [read_made(path, made_of) for _, path, made_of in work]
-    missing = [item for item, found in zip(work, kept, strict=True) if found is None]
-    _make_all(missing, parameters, pictures, processes)
+    arrays = {name: [tensor.numpy() for tensor in data[:4]] for name, data in pictures.items()}
+    missing = [
+        (scenario, arrays[scenario.data], pictures[scenario.data].classes, parameters, path, made_of)
+        for (scenario, path, made_of), found in zip(work, kept, strict=True)
+        if found is None
+    ]
+    run_side_by_side(_make, missing, "scenarios", processes)
     return [
         _item(scenario, *(found or load_tensors(path))) for (scenario, path, _), found in zip(work, kept, strict=True)
     ]
-
-
-def _make_all(
-    work: list[tuple[Scenario, Path, dict[str, Any]]],
-    parameters: PairwiseTripletParameters,
-    pictures: Mapping[str, LabelledPictures],
-    processes: int | None,
-) -> None:
-    # The network is small: two trainings side by side, a core each, are done sooner than one after the other on both.
-    if processes is None:
-        processes = 1 if best_device().type == "cuda" else min(torch.get_num_threads(), MOST_PROCESSES)
-    arrays = {name: [tensor.numpy() for tensor in data[:4]] for name, data in pictures.items()}
-    with parallel_config("loky", inner_max_num_threads=1):
-        # large arrays are mapped into the processes' memory; "c": a tensor wants an array that it could write to
-        run = Parallel(max(1, min(processes, len(work))), return_as="generator_unordered", mmap_mode="c")
-        made = run(
-            delayed(_make)(scenario, arrays[scenario.data], pictures[scenario.data].classes, parameters, path, made_of)
-            for scenario, path, made_of in work
-        )
-        for _ in tqdm(made, total=len(work), desc="scenarios"):
-            pass
 
 
 def _make(

@@ -206,7 +206,7 @@ def _prior_samples(
             member = place * len(counts) + label
             plain.append(made[member, :count])
             score = pd.Series(scores[member, : 2 * count])
-            kept.append(made[member, : 2 * count][surer_half(score, [0] * (2 * count)).to_numpy()])
+            kept.append(made[member, : 2 * count][torch.tensor(surer_half(score, [0] * (2 * count)).to_numpy())])
             labels.append(torch.full((count,), label))
         for method, parts in (("vae", plain), ("vae_gc", kept)):
             found[method, str(beta)] = (torch.cat(parts), torch.cat(labels))
