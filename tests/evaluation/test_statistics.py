@@ -9,6 +9,7 @@ from scipy import stats
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.statistics import (
     crossed_interval,
+    difference_to,
     further_run,
     holm,
     mean_interval,
@@ -22,6 +23,12 @@ def test_interval_is_student_t() -> None:
     values = numpy_generator(0, "t").normal(size=8)
     low, high = stats.t.interval(0.95, 7, values.mean(), stats.sem(values))
     assert mean_interval(values) == pytest.approx((values.mean(), low, high))
+
+
+def test_columns_are_compared_where_both_have_a_value() -> None:
+    wide = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.5, math.nan, 1.0], "c": [math.nan, 1.0, math.nan]})
+    assert difference_to(wide, "a", "b") == paired_difference([1.0, 4.0], [0.5, 1.0])
+    assert [difference_to(wide, *names) for names in (("a", "a"), ("a", "d"), ("d", "a"), ("b", "c"))] == [None] * 4
 
 
 def test_a_further_run_lies_in_its_interval_as_often_as_said() -> None:

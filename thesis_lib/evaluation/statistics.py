@@ -102,6 +102,20 @@ def paired_difference(
     )
 
 
+def difference_to(wide: pd.DataFrame, name: str, reference: str) -> PairedDifference | None:
+    """The paired difference of two columns, or none where they are one, one is lacking, or no line has both.
+
+    Args:
+        wide: A line a seed.
+        name: The column compared.
+        reference: The column it is compared with.
+    """
+    if name == reference or not {name, reference} <= set(wide):
+        return None
+    both = wide[[name, reference]].dropna()
+    return paired_difference(both[name].to_numpy(), both[reference].to_numpy()) if len(both) else None
+
+
 def non_inferiority(
     first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, margin: float
 ) -> NonInferiority:

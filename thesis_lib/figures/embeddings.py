@@ -18,7 +18,8 @@ from thesis_lib.figures.style import COLOURS, MARKERS, TEXT_HEIGHT, TEXT_WIDTH, 
 from thesis_lib.figures.words import word, wrapped
 
 COLOURINGS = ("class", "kind", "confidence")
-CLASS_COLOURS = tuple(colour for colour in COLOURS if colour != "#000000")  # black is for OOD
+# without black, which is for OOD, and with Tol's indigo and wine and a grey: ten classes, ten colours
+CLASS_COLOURS = (*(colour for colour in COLOURS if colour != "#000000"), "#332288", "#882255", "#999999")
 OOD_STYLE = {"near": ("x", "black", 9.0), "far": ("+", "0.45", 12.0)}
 KIND_COLOURS = {"id": COLOURS[5], "near": COLOURS[3], "far": COLOURS[6]}
 # pale where unsure, dark where sure, so that it reads in grey; without the palest tenth, which is lost on white
@@ -134,10 +135,10 @@ def _layers(rows: pd.DataFrame, colouring: str, language: str) -> list[tuple[str
 
 
 def class_look(index: int) -> dict[str, Any]:
-    """Colour and shape of the class number `index` in a map."""
+    """Colour and shape of the class number `index` in a map; no two of the first forty share both."""
     return {
         "c": CLASS_COLOURS[index % len(CLASS_COLOURS)],
-        "marker": MARKERS[index // len(CLASS_COLOURS) % len(MARKERS)],
+        "marker": MARKERS[index % len(MARKERS)],
         "linewidths": 0.2,
         "edgecolors": "white",
     }

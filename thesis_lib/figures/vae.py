@@ -14,6 +14,7 @@ from torch import Tensor
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.statistics import mean_interval
+from thesis_lib.figures.embeddings import class_look
 from thesis_lib.figures.galleries import contact_sheet
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, panels, series_style, styled
@@ -206,7 +207,7 @@ def latent_spaces(maps: Mapping[float, np.ndarray], labels: np.ndarray, language
     for ax, (beta, points) in zip(axes, maps.items(), strict=True):
         for index, label in enumerate(np.unique(labels)):
             x, y = np.asarray(points)[labels == label].T
-            ax.scatter(x, y, s=3, color=COLOURS[index % 7], marker=MARKERS[index % 8], linewidths=0, alpha=0.6)
+            ax.scatter(x, y, s=3, alpha=0.6, **class_look(index) | {"linewidths": 0})
             middle, disc = (float(np.median(x)), float(np.median(y))), {"boxstyle": "circle,pad=0.15", **DISC}
             ax.annotate(str(label), middle, fontsize=8, weight="bold", ha="center", va="center", bbox=disc)
         ax.set_title(f"β = {number(beta, 1, language)}")

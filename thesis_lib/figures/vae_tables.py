@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from thesis_lib.evaluation.statistics import mean_interval, paired_difference
+from thesis_lib.evaluation.statistics import difference_to, mean_interval
 from thesis_lib.figures.words import number, plus_minus, signed, word
 from thesis_lib.vae.tabulate import REPEATED, outside, summarised
 
@@ -172,13 +172,8 @@ def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFram
 def _more(rows: pd.DataFrame, method: str, data: str, metric: str, language: str) -> str:
     chosen = rows[(rows["data"] == data) & (rows["metric"] == metric)]
     wide = chosen.pivot(index="seed", columns="method", values="value")
-    if method == CONTROL or not {method, CONTROL} <= set(wide):
-        return ""
-    both = wide[[method, CONTROL]].dropna()
-    if both.empty:
-        return ""
-    more = paired_difference(both[method].to_numpy(), both[CONTROL].to_numpy())
-    return plus_minus(signed(100 * more.mean, 1, language), more.low, more.high, language)
+    more = difference_to(wide, method, CONTROL)
+    return "" if more is None else plus_minus(signed(100 * more.mean, 1, language), more.low, more.high, language)
 
 
 def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from thesis_lib.datasets.labelled import LabelledPictures
-from thesis_lib.evaluation.statistics import PairedDifference, mean_interval, paired_difference
+from thesis_lib.evaluation.statistics import PairedDifference, difference_to, mean_interval
 from thesis_lib.pairwise.evaluation import judge
 from thesis_lib.pairwise.losses import collapse_value
 from thesis_lib.pairwise.parameters import CLASSES, PairwiseTripletParameters, ProbeParameters, Scenario
@@ -144,13 +144,12 @@ def against(table: pd.DataFrame, reference: str) -> dict[tuple[str, str], Paired
     """
     chosen = table[(table["way"] == "frozen") & (table["metric"] == "top1")]
     wide = chosen.pivot(index=["set", "seed"], columns="scenario", values="value")
-    found = {}
-    for data, values in wide.groupby(level="set"):
-        for name in wide.columns if reference in wide else []:
-            both = values[[name, reference]].dropna() if name != reference else values.iloc[:0]
-            if len(both):
-                found[str(data), str(name)] = paired_difference(both[name].to_numpy(), both[reference].to_numpy())
-    return found
+    found = {
+        (str(data), str(name)): difference_to(values, str(name), reference)
+        for data, values in wide.groupby(level="set")
+        for name in wide.columns
+    }
+    return {names: difference for names, difference in found.items() if difference is not None}
 
 
 def summarised(table: pd.DataFrame) -> pd.DataFrame:
