@@ -56,13 +56,18 @@ def test_the_bank_holds_pictures_then_augmented_ones(bars):
     assert torch.equal(bank.pictures[bank.rows[:, 1]], augmented)
 
 
-def test_without_augmentation_nothing_is_copied_and_both_may_be_augmented(bars):
+def test_without_augmentation_nothing_is_copied_and_with_the_anchor_no_negative_stays_clean(bars):
     plain = SOURCE.model_copy(update={"augmentation": "none"})
     triplets = draw_triplets(bars.train_labels, 5, plain, 0)
     assert Bank.build(bars.train, triplets, plain).pictures is bars.train
-    both = SOURCE.model_copy(update={"augment_anchor": True})
-    bank = Bank.build(bars.train, triplets, both)
-    assert len(bank.pictures) == 60 + 30 and len(set(bank.rows[:, :2].flatten().tolist())) == 30
+    every = SOURCE.model_copy(update={"augment_anchor": True})
+    bank = Bank.build(bars.train, triplets, every)
+    assert len(bank.pictures) == 60 + 45 and len(set(bank.rows.flatten().tolist())) == 45
+    bank.draw(triplets, every, 0, epoch=0)
+    assert (bank.pictures[bank.rows] != bars.train[triplets]).flatten(2).any(2).float().mean() > 0.9
+    pairs = Method(loss="cosine", augment_anchor=True)
+    of_batch = Method(loss="supcon", augment_anchor=True)
+    assert (pairs.augmented_roles, of_batch.augmented_roles) == ((0, 1, 2), (0, 1))
 
 
 def test_items_of_pairs_triplets_and_batches(bars):

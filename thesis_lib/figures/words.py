@@ -53,7 +53,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "before_training": ("before training", "vor dem Training"),  # breaks where a narrow column ends
     "untrained": ("untrained", "untrainiert"),
     "triplet_fresh": ("triplets, fresh views", "Tripel, neue Ansichten"),
-    "triplet_anchor": ("triplets, anchor augmented", "Tripel, Anker augmentiert"),
+    "triplet_anchor": ("triplets, all augmented", "Tripel, alle augmentiert"),
     "triplet_same_class": ("triplets, positive of the class", "Tripel, Positiv der Klasse"),
     "triplet_unlabelled": ("triplets, any negative", "Tripel, beliebiges Negativ"),
     "triplet_semi_hard": ("triplets, semi-hard negatives", "Tripel, halbschwere Negative"),

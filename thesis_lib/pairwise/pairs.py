@@ -80,10 +80,9 @@ class Bank:
         Args:
             pictures: uint8 (n, c, s, s).
             triplets: (m, 3) from `draw_triplets`.
-            method: Says whether positives, and anchors, are augmented.
+            method: Says which roles are augmented.
         """
-        roles = [role for role, is_augmented in _roles(method) if is_augmented]
-        rows = triplets.clone()
+        roles, rows = method.augmented_roles, triplets.clone()
         for place, role in enumerate(roles):
             rows[:, role] = torch.arange(len(triplets)) + len(pictures) + place * len(triplets)
         if not roles:
@@ -96,9 +95,9 @@ class Bank:
         """Augment the pictures of the roles that are augmented; the same seed and epoch give the same pictures."""
         channels, size = self.pictures.shape[1], self.pictures.shape[-1]
         augmentation = build_augmentation(method.augmentation, channels, size)
-        for role, is_augmented in _roles(method):
-            if not is_augmented or augmentation is None:
-                continue
+        if augmentation is None:
+            return
+        for role in method.augmented_roles:
             chunks = list(zip(self.rows[:, role].split(CHUNK), triplets[:, role].split(CHUNK), strict=True))
             for number, (to, source) in enumerate(tqdm(chunks, desc="augment", leave=False, mininterval=1)):
                 named = derive_seed(seed, "augment", role, epoch, number)
@@ -120,9 +119,3 @@ class Bank:
             signs = torch.ones(len(self.rows), dtype=torch.int64)
             return torch.cat([self.rows[:, [0, 1]], self.rows[:, [0, 2]]]), torch.cat([signs, -signs])
         return self.rows[:, : 3 if method.chosen_beforehand else 2], labels
-
-
-def _roles(method: Method) -> list[tuple[int, bool]]:
-    """Anchor (0) and positive (1), and whether each is augmented."""
-    augments = method.augmentation != "none"
-    return [(0, augments and method.augment_anchor), (1, augments)]

@@ -46,7 +46,8 @@ class Method(Section):
     fresh: bool = False
     """Augmentations are drawn anew in every epoch; the source draws them once."""
     augment_anchor: bool = False
-    """The anchor is augmented, too."""
+    """The anchor is augmented, too, and with it the negative of a pair or triplet: a clean one would be known by its
+    being clean (the triplet loss then falls to 0, and nothing about classes has been learned)."""
     positive: Literal["same_picture", "same_class"] = "same_picture"
     """What the positive is made from: the anchor itself (the source), or another picture of its class."""
     negative: Literal["other_class", "any"] = "other_class"
@@ -66,6 +67,14 @@ class Method(Section):
     def chosen_beforehand(self) -> bool:
         """Whether an item is a triplet, not a pair or an anchor and its positive."""
         return self.loss == "triplet" and self.mining == "none"
+
+    @property
+    def augmented_roles(self) -> tuple[int, ...]:
+        """Which of anchor (0), positive (1) and negative (2) are augmented; negatives from the batch are anchors."""
+        if self.augmentation == "none":
+            return ()
+        own_negative = self.chosen_beforehand or self.loss in ("cosine", "margin")
+        return ((0, 1, 2) if own_negative else (0, 1)) if self.augment_anchor else (1,)
 
     @property
     def passes(self) -> int:
@@ -179,7 +188,7 @@ class PairwiseTripletParameters(Study):
         """Estimated from the pictures that pass the network or are augmented anew, and from evaluations, on 2 cores."""
         total = 0.0
         for data, _, method, _ in self.scenarios():
-            redrawn = (1 + method.augment_anchor) * AUGMENTED if method.fresh else 0.0
+            redrawn = len(method.augmented_roles) * AUGMENTED if method.fresh else 0.0
             total += self.steps(method, data) * self.batch * (method.passes * PASSED + redrawn) + EVALUATED
         return total
 
