@@ -24,7 +24,7 @@ from thesis_lib.pairwise.parameters import Method, ProbeParameters
 from thesis_lib.pairwise.training import train
 
 SEED, BATCH, HELD_OUT = 1000, 1024, 500
-RATES = (0.05, 0.15, 0.5)
+RATES = (0.05, 0.15, 0.5, 1.5)
 FRESH = {"fresh": True, "augment_anchor": True, "sigmoid": False}
 METHODS = {
     "supcon": {"loss": "supcon", "temperature": 0.1, **FRESH},

@@ -11,12 +11,12 @@ from torch import nn
 
 from thesis_lib.contrastive.losses import SupConLoss
 from thesis_lib.pairwise.losses import (
+    MINED_AMONG,
     BatchHardLoss,
     DebiasedNTXent,
     MarginLoss,
     MinedNegativeLoss,
     build_loss,
-    collapse_value,
 )
 from thesis_lib.pairwise.parameters import Method
 
@@ -142,17 +142,26 @@ def test_batch_hard_takes_the_farthest_positive_and_the_nearest_negative():
     assert loss.item() == pytest.approx(sum(by_hand) / 4, abs=1e-4)
 
 
-def test_collapse_values_have_closed_forms():
-    """All features equal: half the pairs are at cosine 1 and wrong, a triplet costs its margin, InfoNCE the log."""
-    signs, classes = torch.tensor([1, -1] * 4), torch.arange(8) % 2
-    assert collapse_value(Method(loss="cosine"), signs) == pytest.approx(0.5)
-    assert collapse_value(Method(loss="margin", margin=2.0), signs) == pytest.approx(0.5 * 4 / 2)
-    for mining in ("none", "hard", "batch_hard"):
-        assert collapse_value(Method(loss="triplet", mining=mining, margin=0.7), classes) == pytest.approx(0.7)
-    assert collapse_value(Method(loss="triplet", mining="semi_hard"), classes) == 0.0
-    nt_xent = Method(loss="nt_xent", negative="any", tau_plus=0.1)
-    assert collapse_value(nt_xent, classes) == pytest.approx(math.log(15))
-    assert collapse_value(Method(loss="supcon"), classes) == pytest.approx(math.log(15))
+@pytest.mark.parametrize("mining", ["hard", "semi_hard", "batch_hard"])
+def test_mining_chooses_within_groups_of_the_batch(mining):
+    """Two groups far apart: across them nothing is chosen, so each is worth what it is worth alone."""
+    anchor, positive = (torch.cat([role, 3 + role]) for role in features(2 * MINED_AMONG // 2))
+    labels = torch.arange(len(anchor)) % 4
+    loss = build_loss(Method(loss="triplet", mining=mining))
+    halves = [loss([role[rows] for role in (anchor, positive)], labels[rows]) for rows in torch.arange(128).split(64)]
+    assert len(anchor) == 128 and halves[0] > 0
+    assert loss([anchor, positive], labels).item() == pytest.approx(sum(half.item() for half in halves) / 2)
+    assert loss([anchor[:70], positive[:70]], labels[:70]) > 0  # a rest joins the last group
+
+
+def test_cross_entropy_is_of_a_linear_classifier_on_all_views():
+    first, second = (torch.nn.functional.pad(role, (0, 27)) for role in features())
+    labels = torch.tensor([0, 1, 0, 2, 1, 0])
+    loss = build_loss(Method(loss="cross_entropy"), 3)
+    logits = torch.cat([first, second]) @ loss.head.weight.T + loss.head.bias
+    by_hand = -logits.log_softmax(1)[torch.arange(12), labels.repeat(2)].mean()
+    assert loss([first, second], labels).item() == pytest.approx(by_hand.item())
+    assert {tuple(value.shape) for value in loss.parameters()} == {(3, 32), (3,)}
 
 
 def test_the_sources_losses_are_torchs():

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
+from sklearn.decomposition import PCA
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise import study
-from thesis_lib.pairwise.evaluation import classify, judge
+from thesis_lib.pairwise.evaluation import classify, cross_splits, judge, split_rows
 from thesis_lib.pairwise.losses import build_loss
-from thesis_lib.pairwise.network import SmallNetwork
+from thesis_lib.pairwise.network import PrincipalComponents, SmallNetwork
 from thesis_lib.pairwise.pairs import Bank, draw_triplets
 from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters, ProbeParameters
 from thesis_lib.pairwise.training import build_network, freeze_statistics, train
@@ -137,6 +139,7 @@ def test_one_pass_for_anchor_and_positive_is_as_good_as_two(bars, loss, monkeypa
         Method(loss="triplet", mining="batch_hard", epochs=1),
         Method(loss="nt_xent", negative="any", tau_plus=0.1, epochs=1, augment_anchor=True),
         Method(loss="supcon", epochs=1, positive="same_class", sigmoid=False),
+        Method(loss="cross_entropy", epochs=1, sigmoid=False),
     ],
 )
 def test_every_method_takes_a_step(bars, method):
@@ -151,13 +154,20 @@ def test_the_classifiers_are_sklearns_on_the_held_out_part():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 2
     clouds = torch.randn(200, 4, generator=generator) + 8 * labels[:, None]
-    found = classify(clouds, labels, 3, PROBE, seed=0)
+    once = [split_rows(200, PROBE, 0)]
+    found = classify(clouds, labels, 3, 5, once)
     assert found["top1"] == found["knn"] == found["top3"] == 1.0
     assert torch.tensor(found["confusion"]).sum() == 40 and sum(found["confusion"][2]) == 0
-    noise = classify(torch.randn(200, 4, generator=generator), labels, 3, PROBE, seed=0)
+    noise = classify(torch.randn(200, 4, generator=generator), labels, 3, 5, once)
     assert 0.25 < noise["top1"] < 0.75
-    scaled = classify(1e-4 * clouds, labels, 3, PROBE, seed=0, standardised=True)
+    scaled = classify(1e-4 * clouds, labels, 3, 5, once, standardised=True)
     assert scaled["top1"] == 1.0
+    folds = cross_splits(200, PROBE, 0)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(200)) and len(folds) == 5
+    assert all(len({*fit} & {*test}) == 0 and len(fit) + len(test) == 200 for fit, test in folds)
+    assert set(folds[0][1]) == set(once[0][1])
+    crossed = classify(torch.randn(200, 4, generator=generator), labels, 3, 5, folds)
+    assert torch.tensor(crossed["confusion"]).sum() == 200 and 0.3 < crossed["knn"] < 0.7
 
 
 def test_summary_has_intervals_and_published_values():
@@ -189,14 +199,30 @@ def test_differences_are_taken_seed_by_seed():
     assert study.against(table[table["scenario"] == "supcon"], "triplet_simclr") == {}
 
 
-def test_a_collapsed_training_is_named(bars, tmp_path):
-    """With equal features a triplet costs its margin."""
-    asked = parameters(seeds=[0])
-    items = study.run_scenarios(asked, {"mnist": bars}, tmp_path, processes=1)
-    better, worse = (items[1]._replace(losses=torch.tensor(losses)) for losses in ([1.2, 1.0, 0.9], [1.2, 1.0, 0.99]))
-    assert study.collapsed([items[2], better], asked) == []  # the untrained network has no losses
-    (sentence,) = study.collapsed([better, worse], asked)
-    assert sentence == "mnist triplet_none, seed 0: the loss ends at 0.990, all features equal give 1.000"
+def test_a_network_that_maps_all_to_one_direction_is_named(bars, tmp_path):
+    items = study.run_scenarios(parameters(seeds=[0]), {"mnist": bars}, tmp_path, processes=1)
+    worse = items[1]._replace(features=torch.ones(20, 32) + 0.001 * torch.rand(20, 32))
+    (sentence,) = study.collapsed([items[2], worse])
+    assert sentence.startswith("mnist triplet_none, seed 0: spread 0.000")
+    assert study.spread(torch.eye(4)) == pytest.approx(0.75**0.5)  # of the mean (1, 1, 1, 1) / 4
+
+
+def test_components_are_sklearns_and_need_no_training(bars, tmp_path):
+    with pytest.raises(ValidationError, match="pca is not trained"):
+        Method(loss="pca")
+    method = Method(loss="pca", epochs=0)
+    network, losses = train(bars, method, anchors=4, batch=8, seed=0)
+    assert losses == [] and isinstance(network, PrincipalComponents)
+    metrics, features = judge(network, bars, 16, PROBE, 0)
+    train_rows, test_rows = (pictures.flatten(1).numpy() / 255 for pictures in (bars.train, bars.test))
+    theirs = PCA(32, svd_solver="full").fit(train_rows).transform(test_rows)
+    assert pytest.approx(features.abs().T.numpy(), abs=1e-3) == abs(theirs).T and metrics["frozen"]["top1"] >= 0.9
+    asked = parameters(beyond={"components": {"loss": "pca", "epochs": 0}}, seeds=[0])
+    assert "components" in asked.on_all_sets()
+    item = study.run_scenarios(asked, {"mnist": bars}, tmp_path, processes=1)[-1]
+    assert item.network.keys() == {"mean", "axes"} and torch.equal(item.features, features)
+    few = PrincipalComponents.of(bars.train[:5])  # five pictures span four directions
+    assert (few.axes.norm(dim=1) > 0.5).sum() == 5 and few(bars.test[:3].float()).shape == (3, 32)
 
 
 def test_maps_show_pictures_at_random_in_order():

@@ -196,7 +196,7 @@ def uses_labels(method: Method) -> bool:
     """Whether a method's training uses labels, be it only to know what is a negative."""
     if not method.epochs:
         return False
-    if method.loss == "supcon" or method.mining != "none" or method.positive == "same_class":
+    if method.loss in ("supcon", "cross_entropy") or method.mining != "none" or method.positive == "same_class":
         return True
     return method.negative == "other_class"
 

@@ -104,5 +104,6 @@ def activations_of(
     for name, network in networks.items():
         network.load_state_dict(chosen[name].network)
     first = build_network(pictures.train, chosen[names[0]].scenario.method, seed)  # all scenarios begin with it
-    networks["before_training"] = freeze_statistics(first, pictures.train)
+    freeze_statistics(first, pictures.train)
+    networks["before_training"] = first
     return {name: activation_maps(network, pictures, rows, probe, seed) for name, network in networks.items()}

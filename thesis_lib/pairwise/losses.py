@@ -8,11 +8,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from thesis_lib.contrastive.losses import SupConLoss
+from thesis_lib.pairwise.network import NUM_FEATURES
 from thesis_lib.pairwise.parameters import Method
 
+MINED_AMONG = 64
+"""Anchors among which `mining` chooses: 6 or 7 of each of ten classes. The hardest of more are the ambiguous ones, with
+which a network may map all pictures to one point (Schroff et al. 2015); Hermans et al. take 72, 4 of a class."""
 
-def build_loss(method: Method) -> nn.Module:
-    """The loss of a method; its modules take `(features, known)`, see `Bank.items`."""
+
+def build_loss(method: Method, classes: int = 10) -> nn.Module:
+    """The loss of a method; its modules take `(features, known)`, see `Bank.items`.
+
+    Args:
+        method: Its loss is trained, so not `pca`.
+        classes: What the classifier of `cross_entropy` tells apart.
+    """
     match method.loss:
         case "cosine":
             return Called(nn.CosineEmbeddingLoss())
@@ -21,25 +31,16 @@ def build_loss(method: Method) -> nn.Module:
         case "triplet" if method.mining == "none":
             return Called(nn.TripletMarginLoss(method.margin), with_known=False)
         case "triplet" if method.mining == "batch_hard":
-            return BatchHardLoss(method.margin)
+            return Grouped(BatchHardLoss(method.margin))
         case "triplet":
-            return MinedNegativeLoss(method.mining == "semi_hard", method.margin)
+            return Grouped(MinedNegativeLoss(method.mining == "semi_hard", method.margin))
         case "nt_xent":
             return DebiasedNTXent(method.temperature, method.tau_plus, labelled=method.negative == "other_class")
         case "supcon":
             return SupCon(method.temperature)
-
-
-@torch.no_grad()
-def collapse_value(method: Method, known: torch.Tensor) -> float:
-    """The loss of a batch in which all features are one, where a collapsed network stays.
-
-    Args:
-        method: The method.
-        known: (n,) what the loss is told of each item, as `Bank.items` gives it.
-    """
-    features = torch.full((3 if method.chosen_beforehand else 2, len(known), 1), 1.0)
-    return float(build_loss(method)(list(features), known))
+        case "cross_entropy":
+            return LinearCrossEntropy(classes)
+    raise ValueError(f"{method.loss} has no loss")
 
 
 class Called(nn.Module):
@@ -57,6 +58,24 @@ class Called(nn.Module):
     def forward(self, features: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
         """The mean loss."""
         return self.loss(*features, *([known] if self.with_known else []))
+
+
+class Grouped(nn.Module):
+    """The mean of a loss over groups of a batch, which comes in random order; a rest joins the last group.
+
+    Args:
+        loss: Takes features and what is known of each item.
+        size: Items of a group.
+    """
+
+    def __init__(self, loss: nn.Module, size: int = MINED_AMONG) -> None:
+        super().__init__()
+        self.loss, self.size = loss, size
+
+    def forward(self, features: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
+        """The mean over groups."""
+        groups = torch.arange(len(known)).tensor_split(max(1, len(known) // self.size))
+        return torch.stack([self.loss([f[rows] for f in features], known[rows]) for rows in groups]).mean()
 
 
 class MarginLoss(nn.Module):
@@ -185,3 +204,19 @@ class SupCon(nn.Module):
     def forward(self, features: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
         """Features of anchors and positives, each (n, d), normalised here, and their classes (n,)."""
         return self.loss(F.normalize(torch.stack(list(features), dim=1), dim=-1), known)
+
+
+class LinearCrossEntropy(nn.Module):
+    """What labels give without contrast: a linear classifier on the features of all views.
+
+    Args:
+        classes: Their number.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(NUM_FEATURES, classes)
+
+    def forward(self, features: Sequence[torch.Tensor], known: torch.Tensor) -> torch.Tensor:
+        """Features of anchors and positives, each (n, 32), and their classes (n,)."""
+        return F.cross_entropy(self.head(torch.cat(list(features))), known.repeat(len(features)))

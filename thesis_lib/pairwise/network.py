@@ -3,10 +3,12 @@
 import copy
 import itertools
 
+import numpy as np
 import torch
 from torch import nn
 
 from thesis_lib.randomness import torch_generator
+from thesis_lib.tensors import device_of
 
 NUM_FEATURES = 32
 
@@ -38,6 +40,40 @@ class SmallNetwork(nn.Sequential):
         return super().forward((2 * pictures - 1).contiguous(memory_format=torch.channels_last))
 
 
+class PrincipalComponents(nn.Module):
+    """The pictures' first 32 principal components: as many features as the network's, from pixels alone.
+
+    Args:
+        values: Values of a picture, c * s * s.
+    """
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(values), requires_grad=False)
+        self.axes = nn.Parameter(torch.zeros(NUM_FEATURES, values), requires_grad=False)
+
+    @classmethod
+    def of(cls, pictures: torch.Tensor, most: int = 10_000) -> "PrincipalComponents":
+        """Of uint8 pictures (n, c, s, s), at most so many; features that n is too small for stay 0."""
+        from sklearn.decomposition import PCA
+
+        order = torch.randperm(len(pictures), generator=torch_generator(0, "principal components"))
+        some = pictures[order[:most]].flatten(1).numpy().astype(np.float32) / 255
+        components = min(NUM_FEATURES, *some.shape)
+        found, module = PCA(components, svd_solver="covariance_eigh").fit(some), cls(some.shape[1])
+        module.mean.copy_(torch.from_numpy(found.mean_))
+        module.axes[:components] = torch.from_numpy(found.components_)
+        return module
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures (n, c, s, s) in [0, 1] to features (n, 32)."""
+        return (pictures.flatten(1) - self.mean) @ self.axes.T
+
+
+Features = SmallNetwork | PrincipalComponents
+"""What turns pictures into features."""
+
+
 def layer_table(network: SmallNetwork, size: int) -> list[tuple[str, tuple[int, ...], int]]:
     """Each layer's kind, output shape of one picture and number of parameters, as the source's tables have them.
 
@@ -56,7 +92,7 @@ def layer_table(network: SmallNetwork, size: int) -> list[tuple[str, tuple[int, 
 
 
 @torch.no_grad()
-def features_by_batch(network: SmallNetwork, pictures: torch.Tensor, batch: int, seed: int) -> torch.Tensor:
+def features_by_batch(network: Features, pictures: torch.Tensor, batch: int, seed: int) -> torch.Tensor:
     """Features as the source takes them: batch normalisation uses the statistics of each shuffled test batch.
 
     The public notebook never leaves training mode, so a picture's features depend on the batch it comes in.
@@ -71,7 +107,7 @@ def features_by_batch(network: SmallNetwork, pictures: torch.Tensor, batch: int,
         (n, 32) in the pictures' order, on the CPU.
     """
     network = copy.deepcopy(network).train()
-    device = next(network.parameters()).device
+    device = device_of(network)
     features = torch.empty(len(pictures), NUM_FEATURES)
     for rows in torch.randperm(len(pictures), generator=torch_generator(seed, "test batches")).split(batch):
         features[rows] = network(pictures[rows].to(device).float() / 255).float().cpu()

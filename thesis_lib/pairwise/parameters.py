@@ -34,9 +34,11 @@ class PicturesParameters(DataRoot):
 class Method(Section):
     """How a network is trained: what makes a pair or triplet, the loss, the budget."""
 
-    loss: Literal["cosine", "triplet", "margin", "nt_xent", "supcon"]
+    loss: Literal["cosine", "triplet", "margin", "nt_xent", "supcon", "cross_entropy", "pca"]
     """`cosine`: torch's CosineEmbeddingLoss; `triplet`: torch's TripletMarginLoss; `margin`: Hadsell et al. 2006;
-    `nt_xent`: InfoNCE over the batch, debiased where `tau_plus` is above 0; `supcon`: the main study's loss."""
+    `nt_xent`: InfoNCE over the batch, debiased where `tau_plus` is above 0; `supcon`: the main study's loss;
+    `cross_entropy`: a linear classifier on the features, trained with the network and thrown away; `pca`: no network,
+    32 principal components of the training pictures, with `epochs: 0`."""
     epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over all pairs, two an anchor with `cosine` and `margin`, or over all anchors with the other losses; 0
     leaves the network as it was drawn."""
@@ -53,7 +55,7 @@ class Method(Section):
     negative: Literal["other_class", "any"] = "other_class"
     """Negatives come from other classes (the source; it needs labels), or are any other picture."""
     mining: Literal["none", "semi_hard", "hard", "batch_hard"] = "none"
-    """For `triplet`: the negative (`semi_hard`, `hard`), or positive and negative, are chosen within the batch."""
+    """For `triplet`: the negative (`semi_hard`, `hard`), or positive and negative, are chosen among 64 of the batch."""
     margin: Annotated[float, Field(gt=0)] = 1.0
     """Of `triplet` and `margin`, a distance; `cosine` has margin 0, as in the source."""
     temperature: Annotated[float, Field(gt=0)] = 0.5
@@ -86,6 +88,8 @@ class Method(Section):
     def _belongs_together(self) -> "Method":
         if self.mining != "none" and self.loss != "triplet":
             raise ValueError(f"mining is for the triplet loss, not for {self.loss}: leave it out")
+        if self.loss == "pca" and self.epochs:
+            raise ValueError("pca is not trained: set epochs to 0")
         if self.tau_plus and (self.loss != "nt_xent" or self.negative != "any"):
             raise ValueError("tau_plus is for nt_xent with negative: any, whose negatives may be of the anchor's class")
         return self

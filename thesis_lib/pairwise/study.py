@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn import functional as F
 
 from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.evaluation.statistics import PairedDifference, difference_to, mean_interval
 from thesis_lib.pairwise.evaluation import judge
-from thesis_lib.pairwise.losses import collapse_value
-from thesis_lib.pairwise.parameters import CLASSES, PairwiseTripletParameters, ProbeParameters, Scenario
+from thesis_lib.pairwise.parameters import PairwiseTripletParameters, ProbeParameters, Scenario
 from thesis_lib.pairwise.training import train
 from thesis_lib.randomness import numpy_generator
 from thesis_lib.side_by_side import run_side_by_side
 from thesis_lib.tensors import load_tensors, read_made, save_tensors, tensor_digest
 
-VERSION = 1
+VERSION = 2
 """Part of what an item is made of: raise it when the code trains or measures differently."""
-COLLAPSE_TOLERANCE = 0.02
-"""How near the last tenth's mean loss is to that of equal features where a training is said to have collapsed."""
+COLLAPSED = 0.05
+"""The spread below which a network is said to map all pictures to nearly one direction; untrained ones have 0.16."""
 PREFIX = "network|"
 """Of the network's tensors in an item's file."""
 
@@ -192,25 +192,18 @@ def features_of(items: Iterable[Item], data: str, seed: int, rows: list[int]) ->
     }
 
 
-def collapsed(items: Iterable[Item], parameters: PairwiseTripletParameters) -> list[str]:
-    """A sentence for each training whose loss ends no lower than one feature for all pictures would have it.
+def spread(features: torch.Tensor) -> float:
+    """How far features (n, d) point apart: the root mean square distance of unit features from their mean, 0 to 1."""
+    return float(F.normalize(features, dim=1).var(0, correction=0).sum().sqrt())
 
-    Args:
-        items: Finished scenarios.
-        parameters: The study's.
-    """
-    sentences = []
-    for (data, name, method, seed), _, _, losses, _, _ in items:
-        if not len(losses):
-            continue
-        turn = torch.arange(parameters.batch)
-        known = 1 - 2 * (turn % 2) if method.loss in ("cosine", "margin") else turn % CLASSES[data]
-        there, end = collapse_value(method, known), losses[-(len(losses) // 10 + 1) :].mean().item()
-        if there > 0 and end > there - COLLAPSE_TOLERANCE:
-            sentences.append(
-                f"{data} {name}, seed {seed}: the loss ends at {end:.3f}, all features equal give {there:.3f}"
-            )
-    return sentences
+
+def collapsed(items: Iterable[Item]) -> list[str]:
+    """A sentence for each network that maps the test pictures to nearly one direction."""
+    return [
+        f"{item.scenario.data} {item.scenario.name}, seed {item.scenario.seed}: spread {found:.3f}"
+        for item in items
+        if (found := spread(item.features)) < COLLAPSED
+    ]
 
 
 def confusion_of(items: Iterable[Item], data: str, scenario: str) -> list[list[int]]:

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.pairwise.losses import build_loss
-from thesis_lib.pairwise.network import SmallNetwork
+from thesis_lib.pairwise.network import Features, PrincipalComponents, SmallNetwork
 from thesis_lib.pairwise.pairs import CHUNK, Bank, draw_triplets
 from thesis_lib.pairwise.parameters import Method
 from thesis_lib.randomness import derive_seed, torch_generator
@@ -26,7 +26,7 @@ def build_network(pictures: torch.Tensor, method: Method, seed: int) -> SmallNet
 
 def train(
     pictures: LabelledPictures, method: Method, anchors: int, batch: int, seed: int, name: str = ""
-) -> tuple[SmallNetwork, list[float]]:
+) -> tuple[Features, list[float]]:
     """Train a network.
 
     Args:
@@ -40,12 +40,19 @@ def train(
     Returns:
         The network in training mode, and the loss of each step.
     """
-    network, loss = build_network(pictures.train, method, seed).train(), build_loss(method)
     device = best_device()
+    if method.loss == "pca":
+        return PrincipalComponents.of(pictures.train).to(device), []
+    network = build_network(pictures.train, method, seed).train()
+    if not method.epochs:
+        return network, []
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive_seed(seed, "loss"))
+        loss = build_loss(method, len(pictures.classes)).to(device)
     triplets = draw_triplets(pictures.train_labels, anchors, method, seed)
     bank = Bank.build(pictures.train, triplets, method)
     items, known = bank.items(method, pictures.train_labels[triplets[:, 0]])
-    optimizer = torch.optim.SGD(network.parameters(), lr=method.learning_rate)
+    optimizer = torch.optim.SGD([*network.parameters(), *loss.parameters()], lr=method.learning_rate)
     losses: list[float] = []
     total = method.epochs * -(-len(items) // batch)
     with tqdm(total=total, desc=name or method.loss, mininterval=1) as bar:
@@ -71,15 +78,16 @@ def train(
 
 
 @torch.no_grad()
-def freeze_statistics(network: SmallNetwork, pictures: torch.Tensor) -> SmallNetwork:
+def freeze_statistics(network: Features, pictures: torch.Tensor) -> Features:
     """Give batch normalisation the statistics of clean training pictures, and leave training mode.
 
     The running ones are of anchors, positives and negatives in turn, augmented or not.
 
     Args:
         network: The network, changed in place.
-        pictures: uint8 (n, c, s, s); ten thousand of them, evenly spread, are enough for a mean and a variance.
+        pictures: uint8 (n, c, s, s); ten thousand of them, drawn at random and so in no order of classes, are enough.
     """
-    device, some = best_device(), pictures[:: max(1, len(pictures) // 10_000)]
+    device = best_device()
+    some = pictures[torch.randperm(len(pictures), generator=torch_generator(0, "statistics"))[:10_000]]
     torch.optim.swa_utils.update_bn((chunk.to(device).float() / 255 for chunk in some.split(CHUNK)), network)
     return network.eval()
