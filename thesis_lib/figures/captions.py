@@ -144,9 +144,9 @@ FIGURES = (
         "{set}: drei Tripel je Augmentierung, Anker, Positiv und Negativ.")),
     Caption("figures/scenarios", "08", (
         "Accuracy of the scenarios: crosses published, dots the same way here (mean and 95 % interval over seeds), "
-        "squares with frozen statistics and standardised features.",
+        "squares with frozen statistics, standardised features and cross-validation.",
         "Genauigkeit der Szenarien: Kreuze veröffentlicht, Punkte hier auf dieselbe Weise (Mittel und 95-%-Intervall "
-        "über Startwerte), Quadrate mit festen Statistiken und standardisierten Merkmalen.")),
+        "über Startwerte), Quadrate mit festen Statistiken, standardisierten Merkmalen und Kreuzvalidierung.")),
     Caption("figures/tsne_{set}", "08", (
         "{set}: t-SNE of the scenarios' features, first seed.",
         "{set}: t-SNE der Merkmale der Szenarien, erster Startwert.")),
@@ -261,19 +261,21 @@ TABLES = (
         "Gepaarte Differenzen in Punkten und halbes 95-%-t-Intervall, auf den Startwerten beider Versuchsarme; nicht "
         "für ihre Zahl korrigiert.")),
     Caption("tables/scenarios", "08", (
-        "The source's scenarios and an untrained network, in percent: published (one run each) and here, mean over "
-        "seeds and half the 95 % t interval. Frozen: fixed statistics of batch normalisation and standardised "
-        "features.",
-        "Die Szenarien der Quelle und ein untrainiertes Netz, in Prozent: veröffentlicht (je ein Lauf) und hier, "
-        "Mittel über Startwerte und halbes 95-%-t-Intervall. Fest: feste Statistiken der Batch-Normalisierung und "
-        "standardisierte Merkmale.")),
+        "The source's scenarios, an untrained network and 32 principal components, in percent: published (one run "
+        "each) and here, mean over seeds and half the 95 % t interval. Frozen: fixed statistics of batch "
+        "normalisation, standardised features and cross-validation.",
+        "Die Szenarien der Quelle, ein untrainiertes Netz und 32 Hauptkomponenten, in Prozent: veröffentlicht (je ein "
+        "Lauf) und hier, Mittel über Startwerte und halbes 95-%-t-Intervall. Fest: feste Statistiken der "
+        "Batch-Normalisierung, standardisierte Merkmale und Kreuzvalidierung.")),
     Caption("tables/beyond", "08", (
         "Every method at the same number of steps on the same network, in percent, mean over seeds and half the 95 % t "
         "interval, the best first; the difference to the source's best scenario seed by seed, in points. Frozen: fixed "
-        "statistics of batch normalisation and standardised features.",
+        "statistics of batch normalisation, standardised features and cross-validation. Descriptive: an interval for "
+        "each row, not for all at once.",
         "Jedes Verfahren mit gleich vielen Schritten auf demselben Netz, in Prozent, Mittel über Startwerte und halbes "
         "95-%-t-Intervall, das beste zuerst; die Differenz zum besten Szenario der Quelle Startwert für Startwert, in "
-        "Punkten. Fest: feste Statistiken der Batch-Normalisierung und standardisierte Merkmale.")),
+        "Punkten. Fest: feste Statistiken der Batch-Normalisierung, standardisierte Merkmale und Kreuzvalidierung. "
+        "Beschreibend: ein Intervall je Zeile, nicht für alle zugleich.")),
     Caption("tables/proben1", "09", (
         "PROBEN1, official splits: weighted F1 in percent, mean over seeds and half the 95 % t interval, in "
         "brackets the "
