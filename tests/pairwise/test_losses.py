@@ -145,13 +145,13 @@ def test_batch_hard_takes_the_farthest_positive_and_the_nearest_negative():
 @pytest.mark.parametrize("mining", ["hard", "semi_hard", "batch_hard"])
 def test_mining_chooses_within_groups_of_the_batch(mining):
     """Two groups far apart: across them nothing is chosen, so each is worth what it is worth alone."""
-    anchor, positive = (torch.cat([role, 3 + role]) for role in features(2 * MINED_AMONG // 2))
+    anchor, positive = (torch.cat([role, 3 + role]) for role in features(MINED_AMONG))
     labels = torch.arange(len(anchor)) % 4
     loss = build_loss(Method(loss="triplet", mining=mining))
     halves = [loss([role[rows] for role in (anchor, positive)], labels[rows]) for rows in torch.arange(128).split(64)]
     assert len(anchor) == 128 and halves[0] > 0
     assert loss([anchor, positive], labels).item() == pytest.approx(sum(half.item() for half in halves) / 2)
-    assert loss([anchor[:70], positive[:70]], labels[:70]) > 0  # a rest joins the last group
+    assert loss([anchor[:70], positive[:70]], labels[:70]) > 0  # one group of 70
 
 
 def test_cross_entropy_is_of_a_linear_classifier_on_all_views():

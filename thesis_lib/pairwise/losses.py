@@ -61,11 +61,11 @@ class Called(nn.Module):
 
 
 class Grouped(nn.Module):
-    """The mean of a loss over groups of a batch, which comes in random order; a rest joins the last group.
+    """The mean of a loss over groups of a batch, which comes in random order.
 
     Args:
         loss: Takes features and what is known of each item.
-        size: Items of a group.
+        size: Items of a group, at least; groups differ by one at most.
     """
 
     def __init__(self, loss: nn.Module, size: int = MINED_AMONG) -> None:

