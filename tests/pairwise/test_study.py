@@ -103,6 +103,12 @@ def test_training_learns_and_depends_on_the_seed_alone(bars):
     assert any(not torch.equal(value, first[key]) for key, value in again.state_dict().items())
 
 
+def test_a_loss_that_is_not_finite_stops_the_training(bars):
+    method = Method(loss="cross_entropy", epochs=9, sigmoid=False, augmentation="none", learning_rate=1e20)
+    with pytest.raises(ThesisError, match=r"high: the loss is not finite after \d+ steps, learning_rate 1e\+20"):
+        train(bars, method, anchors=4, batch=8, seed=0, name="high")
+
+
 @pytest.mark.parametrize("loss", ["triplet", "supcon"])
 def test_one_pass_for_anchor_and_positive_is_as_good_as_two(bars, loss, monkeypatch):
     """Against the plain way: each role passes the network on its own, although two are the same pictures."""

@@ -4,10 +4,13 @@ The main study's loop is not used: there an arm's batch passes the network at on
 so that batch normalisation sees anchors, positives and negatives apart, as in the source.
 """
 
+import math
+
 import torch
 from tqdm.auto import tqdm
 
 from thesis_lib.datasets.labelled import LabelledPictures
+from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise.losses import build_loss
 from thesis_lib.pairwise.network import Features, PrincipalComponents, SmallNetwork
 from thesis_lib.pairwise.pairs import CHUNK, Bank, draw_triplets
@@ -39,6 +42,9 @@ def train(
 
     Returns:
         The network in training mode, and the loss of each step.
+
+    Raises:
+        ThesisError: The loss is not finite, or the pictures give no pairs.
     """
     device = best_device()
     if method.loss == "pca":
@@ -71,6 +77,11 @@ def train(
                 objective.backward()
                 optimizer.step()
                 losses.append(objective.item())
+                if not math.isfinite(losses[-1]):
+                    raise ThesisError(
+                        f"{name or method.loss}: the loss is not finite after {len(losses)} steps, learning_rate "
+                        f"{method.learning_rate:g}: lower it"
+                    )
                 bar.update()
                 if len(losses) % 10 == 0:
                     bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
