@@ -9,7 +9,7 @@ import pandas as pd
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.hypotheses import Results
-from thesis_lib.evaluation.statistics import mean_interval, paired_difference
+from thesis_lib.evaluation.statistics import difference_to, mean_interval
 from thesis_lib.figures.captions import caption
 from thesis_lib.figures.style import in_language
 from thesis_lib.figures.words import LANGUAGES, interval, metric_title, number, plus_minus, signed, word
@@ -121,12 +121,10 @@ def differences(table: pd.DataFrame, references: Mapping[str, str], metrics: Seq
     for metric in metrics:
         wide = table[table["metric"] == metric].pivot(index="seed", columns="arm", values="value")
         for arm in dict.fromkeys(table["arm"]):
-            reference = references.get(arm)
-            if {arm, reference} <= set(wide):
-                pairs = wide[[arm, reference]].dropna()
-                if len(pairs):
-                    test = paired_difference(pairs[arm].to_numpy(), pairs[reference].to_numpy())
-                    rows.append((arm, reference, metric, *test))
+            reference = references.get(arm, "")
+            test = difference_to(wide, arm, reference)
+            if test is not None:
+                rows.append((arm, reference, metric, *test))
     return pd.DataFrame(rows, columns=["arm", "reference", "metric", "mean", "low", "high", "p", "pairs"])
 
 

@@ -97,9 +97,11 @@ def split_rows(count: int, probe: ProbeParameters, seed: int) -> tuple[np.ndarra
 
 def cross_splits(count: int, probe: ProbeParameters, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """`count` test pictures in so many parts as `held_out` makes, in the order of `split_rows`: each tests once."""
+    from sklearn.model_selection import KFold
+
     order = numpy_generator(seed, "probe split").permutation(count)
-    parts = np.array_split(order, max(2, min(count, round(1 / probe.held_out))))
-    return [(np.concatenate([*parts[:place], *parts[place + 1 :]]), part) for place, part in enumerate(parts)]
+    folds = KFold(max(2, min(count, round(1 / probe.held_out)))).split(order)
+    return [(order[fit], order[test]) for fit, test in folds]
 
 
 def fit_regression(points: np.ndarray, targets: np.ndarray, standardised: bool) -> "Pipeline":

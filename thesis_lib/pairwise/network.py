@@ -40,6 +40,11 @@ class SmallNetwork(nn.Sequential):
         return super().forward((2 * pictures - 1).contiguous(memory_format=torch.channels_last))
 
 
+def enough(pictures: torch.Tensor, purpose: str) -> torch.Tensor:
+    """Ten thousand of the pictures, enough for a mean and a variance, at random, so in no order of classes."""
+    return pictures[torch.randperm(len(pictures), generator=torch_generator(0, purpose))[:10_000]]
+
+
 class PrincipalComponents(nn.Module):
     """The pictures' first 32 principal components: as many features as the network's, from pixels alone.
 
@@ -53,12 +58,11 @@ class PrincipalComponents(nn.Module):
         self.axes = nn.Parameter(torch.zeros(NUM_FEATURES, values), requires_grad=False)
 
     @classmethod
-    def of(cls, pictures: torch.Tensor, most: int = 10_000) -> "PrincipalComponents":
-        """Of uint8 pictures (n, c, s, s), at most so many; features that n is too small for stay 0."""
+    def of(cls, pictures: torch.Tensor) -> "PrincipalComponents":
+        """Of uint8 pictures (n, c, s, s), `enough` of them; features that n is too small for stay 0."""
         from sklearn.decomposition import PCA
 
-        order = torch.randperm(len(pictures), generator=torch_generator(0, "principal components"))
-        some = pictures[order[:most]].flatten(1).numpy().astype(np.float32) / 255
+        some = enough(pictures, "principal components").flatten(1).numpy().astype(np.float32) / 255
         components = min(NUM_FEATURES, *some.shape)
         found, module = PCA(components, svd_solver="covariance_eigh").fit(some), cls(some.shape[1])
         module.mean.copy_(torch.from_numpy(found.mean_))

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise.losses import build_loss
-from thesis_lib.pairwise.network import Features, PrincipalComponents, SmallNetwork
+from thesis_lib.pairwise.network import Features, PrincipalComponents, SmallNetwork, enough
 from thesis_lib.pairwise.pairs import CHUNK, Bank, draw_triplets
 from thesis_lib.pairwise.parameters import Method
 from thesis_lib.randomness import derive_seed, torch_generator
@@ -96,9 +96,8 @@ def freeze_statistics(network: Features, pictures: torch.Tensor) -> Features:
 
     Args:
         network: The network, changed in place.
-        pictures: uint8 (n, c, s, s); ten thousand of them, drawn at random and so in no order of classes, are enough.
+        pictures: uint8 (n, c, s, s), of which `enough` are taken.
     """
-    device = best_device()
-    some = pictures[torch.randperm(len(pictures), generator=torch_generator(0, "statistics"))[:10_000]]
+    device, some = best_device(), enough(pictures, "statistics")
     torch.optim.swa_utils.update_bn((chunk.to(device).float() / 255 for chunk in some.split(CHUNK)), network)
     return network.eval()
