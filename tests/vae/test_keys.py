@@ -27,7 +27,9 @@ READS = {
 }  # fmt: skip
 """Work list -> what its items read of the study's parameters and of the main experiment's."""
 ALL = ("proben1.root", "mnist.root", "celeba.root", "mnist.map_betas", "mnist.map_fit", "celeba.dimensions")
-SET_BY_THE_HARNESS = ("main.training.steps", "main.training.checkpoint_every", "main.training.classes_per_batch")
+SET_BY_THE_HARNESS = tuple(
+    f"main.training.{name}" for name in ("steps", "checkpoint_every", "classes_per_batch", "precision")
+)
 NOT_READ = {
     "harness/mnist": (
         "mnist.mix_in", "mnist.shots", "mnist.only_", "mnist.many", "main.training.views",
