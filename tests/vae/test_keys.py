@@ -26,7 +26,10 @@ READS = {
     ),
 }  # fmt: skip
 """Work list -> what its items read of the study's parameters and of the main experiment's."""
-ALL = ("proben1.root", "mnist.root", "celeba.root", "mnist.map_betas", "mnist.map_fit", "celeba.dimensions")
+ALL = (
+    "proben1.root", "mnist.root", "celeba.root", "mnist.test", "mnist.map_betas", "mnist.map_fit", "celeba.dimensions",
+)  # fmt: skip
+"""What says where pictures are, how many or how they are drawn: the data's digest stands for them."""
 SET_BY_THE_HARNESS = tuple(
     f"main.training.{name}" for name in ("steps", "checkpoint_every", "classes_per_batch", "precision")
 )

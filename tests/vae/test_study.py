@@ -380,6 +380,17 @@ def test_latent_maps_come_with_their_labels(toy_digits):
     assert labels.tolist() == toy_digits.test[1][:5].tolist()
 
 
+def test_fewer_test_digits_are_drawn_not_cut_off(tmp_path):
+    p = VaeParameters.model_validate(TOY | {"mnist": {"root": write_folders(tmp_path)["mnist"], "test": 10}})
+    few = mnist.read_digits(p, tmp_path)
+    everything = mnist.read_digits(p.model_copy(update={"mnist": p.mnist.model_copy(update={"test": 20})}), tmp_path)
+    same = (few.test[0][:, None] == everything.test[0]).flatten(2).all(2)
+    rows = same.nonzero()[:, 1].tolist()
+    assert len(rows) == 10 and rows == sorted(rows) != list(range(10))
+    assert few.test[1].tolist() == everything.test[1][rows].tolist()
+    assert torch.equal(everything.test[1], torch.arange(20) % 10)
+
+
 def test_samples_have_a_picture_a_class_and_sweeps_their_nats(toy_digits):
     found = looking.digit_samples(toy_digits, 0)
     assert next(iter(found)) == "original" and {pictures.shape for pictures in found.values()} == {(3, 3, 12, 12)}

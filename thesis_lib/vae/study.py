@@ -38,6 +38,12 @@ def harness_results(bench: Bench, seeds: Sequence[int], folder: Path) -> pd.Data
     return run_items(items, folder / "items" / "harness", bench.depends_on, f"harness, {bench.name}")
 
 
+def part_blur_results(p: VaeParameters, bench: Bench, folder: Path) -> pd.DataFrame:
+    """Blur of the parts' pictures: what is not kept in the run's folder is done."""
+    items = looking.part_blur_items(p, bench, p.seeds, folder / "models")
+    return run_items(items, folder / "items" / "blur", bench.depends_on, "blur")
+
+
 def benches(p: VaeParameters, main: "Run | None", digits: mnist.Digits | None, folder: Path) -> list[Bench]:
     """The harness's data sets: parts, and digits where there are any.
 
@@ -80,7 +86,9 @@ def _do(name: str, p: VaeParameters, main: "Run | None", folder: Path) -> None:
     if name == "tables":
         table_results(p, folder)
     elif name == "parts":
-        harness_results(benches(p, main, None, folder)[0], p.seeds, folder)
+        parts = benches(p, main, None, folder)[0]
+        harness_results(parts, p.seeds, folder)
+        part_blur_results(p, parts, folder)
     elif name == "faces":
         seen, _ = looking.held_out(read_celeba(str(p.celeba.root)))
         looking.face_vae(p.celeba, seen, p.celeba.betas[0], p.seeds[0], folder / "models")
