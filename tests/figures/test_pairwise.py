@@ -15,14 +15,15 @@ from thesis_lib.figures.pairwise import (
     activation_sheet,
     beyond_table,
     gaps,
+    loss_curves,
     scenario_comparison,
     scenario_table,
     triplet_sheet,
     uses_labels,
 )
 from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, save_figure
-from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters
-from thesis_lib.pairwise.study import summarised
+from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters, Scenario
+from thesis_lib.pairwise.study import Item, summarised
 
 PARAMETERS = PairwiseTripletParameters(
     study="pairwise_triplet", name="x", augmentations=["fer", "simclr"], beyond={"supcon": Method(loss="supcon")}
@@ -64,6 +65,20 @@ def test_the_better_choice_stands_first_and_only_where_there_is_more(measured: p
     assert table.iloc[0].tolist()[2:6] == ["yes", "490", "2048", "0.15"]
     assert table["against triplets, SimCLR"].tolist() == ["+14.0 ± 0.0", ""]
     assert len(beyond_table(measured[measured["scenario"] != "supcon"], PARAMETERS)) == 0
+
+
+def test_losses_have_a_panel_a_set_and_loss_and_are_running_means() -> None:
+    losses = torch.arange(40.0).flip(0)
+    items = [
+        Item(Scenario(data, name, method, seed), {}, torch.zeros(0), losses + seed, 1.0, {})
+        for data in ("mnist", "cifar10")
+        for name, method in PARAMETERS.source_methods().items()
+        for seed in (0, 1)
+    ]
+    figure = loss_curves(items, ["pairwise_fer", "triplet_fer", "triplet_simclr"], 1)
+    assert [len(ax.lines) for ax in figure.axes] == [1, 2, 1, 2]
+    drawn = figure.axes[1].lines[0]
+    assert drawn.get_xdata()[:2].tolist() == [1, 2] and drawn.get_ydata()[:3].tolist() == [40, 39.5, 38.5]  # of two
 
 
 def test_gaps_name_what_another_run_does_not_explain(measured: pd.DataFrame) -> None:

@@ -35,7 +35,7 @@ def test_beta_norm_is_the_sources():
 
 
 def test_each_attribute_has_its_likelihood():
-    likelihood = AttributeLikelihood(ATTRIBUTES, 7)
+    likelihood = AttributeLikelihood(ATTRIBUTES)
     with torch.no_grad():
         likelihood.raw_log_variance[:] = torch.tensor([[0.3, -0.8]])
     outputs = torch.randn(1, 2, 7, generator=generator())
@@ -51,7 +51,7 @@ def test_each_attribute_has_its_likelihood():
 
 
 def test_samples_have_the_datas_code_and_the_likelihoods_frequencies():
-    likelihood = AttributeLikelihood(ATTRIBUTES, 7)
+    likelihood = AttributeLikelihood(ATTRIBUTES)
     outputs = torch.tensor([0.5, -1.0, 0.4, -0.7, 0.2, 1.0, -0.5]).expand(1, 40_000, 7)
     x = likelihood.sample(outputs, generator())[0].detach()
     assert ((x[:, 4:].sum(1) == 1) & ((x[:, 4:] == 0) | (x[:, 4:] == 1)).all(1)).all()
@@ -63,7 +63,7 @@ def test_samples_have_the_datas_code_and_the_likelihoods_frequencies():
 
 
 def test_the_variance_has_a_floor():
-    likelihood = AttributeLikelihood(ATTRIBUTES[:1], 1)
+    likelihood = AttributeLikelihood(ATTRIBUTES[:1])
     with torch.no_grad():
         likelihood.raw_log_variance[:] = -50
     value = likelihood.log_prob(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))

@@ -147,36 +147,47 @@ FIGURES = (
         "squares with frozen statistics, standardised features and cross-validation.",
         "Genauigkeit der Szenarien: Kreuze veröffentlicht, Punkte hier auf dieselbe Weise (Mittel und 95-%-Intervall "
         "über Startwerte), Quadrate mit festen Statistiken, standardisierten Merkmalen und Kreuzvalidierung.")),
+    Caption("figures/losses", "08", (
+        "Training loss of the scenarios, first seed, running means over a twentieth of the steps; values of two losses "
+        "are not comparable.",
+        "Trainingsverlust der Szenarien, erster Startwert, gleitende Mittel über ein Zwanzigstel der Schritte; Werte "
+        "zweier Verluste sind nicht vergleichbar.")),
     Caption("figures/tsne_{set}", "08", (
         "{set}: t-SNE of the scenarios' features, first seed.",
         "{set}: t-SNE der Merkmale der Szenarien, erster Startwert.")),
     Caption("figures/perplexities_{set}", "08", (
-        "{set}: t-SNE of the source's best scenario at several perplexities, first seed.",
-        "{set}: t-SNE des besten Szenarios der Quelle bei mehreren Perplexitäten, erster Startwert.")),
+        "{set}: t-SNE at several perplexities, first seed: of the source's scenarios the best here.",
+        "{set}: t-SNE bei mehreren Perplexitäten, erster Startwert: das hier beste der Szenarien der Quelle.")),
     Caption("figures/clouds_{set}", "08", (
-        "{set}: the source's best scenario in three dimensions, first seed.",
-        "{set}: das beste Szenario der Quelle in drei Dimensionen, erster Startwert.")),
+        "{set}: three dimensions, first seed: of the source's scenarios the best here.",
+        "{set}: drei Dimensionen, erster Startwert: das hier beste der Szenarien der Quelle.")),
     Caption("figures/pca_{set}", "08", (
         "{set}: the first two principal components of the scenarios' features, first seed.",
         "{set}: die ersten zwei Hauptkomponenten der Merkmale der Szenarien, erster Startwert.")),
     Caption("figures/confusion_{set}", "08", (
-        "{set}: confusion matrix of the source's best scenario, all seeds together.",
-        "{set}: Konfusionsmatrix des besten Szenarios der Quelle, alle Startwerte zusammen.")),
+        "{set}: confusion matrix, the published way, all seeds together: of the source's scenarios the best here.",
+        "{set}: Konfusionsmatrix auf die veröffentlichte Weise, alle Startwerte zusammen: das hier beste der Szenarien "
+        "der Quelle.")),
     Caption("figures/activation_{set}", "08", (
-        "{set}: what each scenario's network attends to, first seed: HiResCAM for the true class on test pictures. "
-        "Below a map the probability that logistic regression gives this class.",
+        "{set}: what each scenario's network attends to, first seed: HiResCAM for the true class on test pictures, "
+        "each map relative to its own maximum; last column: before training. Below a map the probability that logistic "
+        "regression gives this class.",
         "{set}: worauf das Netz jedes Szenarios achtet, erster Startwert: HiResCAM für die wahre Klasse auf "
-        "Testbildern. Unter einer Karte die Wahrscheinlichkeit, die die logistische Regression dieser Klasse gibt.")),
+        "Testbildern, jede Karte relativ zu ihrem Maximum; letzte Spalte: vor dem Training. Unter einer Karte die "
+        "Wahrscheinlichkeit, die die logistische Regression dieser Klasse gibt.")),
     Caption("figures/proben1", "09", (
-        "PROBEN1: gain in weighted F1 for each set and beta, without and with the generative classifier; mean and 95 % "
-        "interval over seeds, diamonds published. " + _SPLITS[0],
-        "PROBEN1: Gewinn an gewichtetem F1 je Menge und Beta, ohne und mit generativem Klassifikator; Mittel und "
-        "95-%-Intervall über Startwerte, Rauten veröffentlicht. " + _SPLITS[1])),
+        "PROBEN1, small network: gain in weighted F1 for each set and beta, without and with the generative "
+        "classifier; mean and 95 % interval over seeds, which may run over the edge; diamonds published, crosses with"
+        " as many real examples repeated. " + _SPLITS[0],
+        "PROBEN1, kleines Netz: Gewinn an gewichtetem F1 je Menge und Beta, ohne und mit generativem Klassifikator; "
+        "Mittel und 95-%-Intervall über Startwerte, das über den Rand reichen kann; Rauten veröffentlicht, Kreuze mit"
+        " ebenso vielen wiederholten echten Beispielen. " + _SPLITS[1])),
     Caption("figures/few_shot_table", "09", (
-        "Thyroid with few examples a class and as many generated: gain in weighted F1, mean and 95 % interval over "
-        "seeds; diamonds published. " + _SPLITS[0],
-        "Thyroid mit wenigen Beispielen je Klasse und ebenso vielen erzeugten: Gewinn an gewichtetem F1, Mittel und "
-        "95-%-Intervall über Startwerte; Rauten veröffentlicht. " + _SPLITS[1])),
+        "Thyroid with few examples a class and as many generated, small network: gain in weighted F1, mean and 95 % "
+        "interval over seeds, which may run over the edge; diamonds published. " + _SPLITS[0],
+        "Thyroid mit wenigen Beispielen je Klasse und ebenso vielen erzeugten, kleines Netz: Gewinn an gewichtetem F1, "
+        "Mittel und 95-%-Intervall über Startwerte, das über den Rand reichen kann; Rauten veröffentlicht. "
+        + _SPLITS[1])),
     Caption("figures/latent_spaces", "09", (
         "MNIST in two latent dimensions for several betas: codes of test pictures, first seed.",
         "MNIST in zwei latenten Dimensionen für mehrere Betas: Codes von Testbildern, erster Startwert.")),
@@ -190,38 +201,40 @@ FIGURES = (
         "Startwert).")),
     Caption("figures/few_shot", "09", (
         "MNIST with few pictures a class and as many generated: gain in weighted F1, mean and 95 % interval over "
-        "seeds; diamonds published.",
+        "seeds, which may run over the edge; diamonds published.",
         "MNIST mit wenigen Bildern je Klasse und ebenso vielen erzeugten: Gewinn an gewichtetem F1, Mittel und "
-        "95-%-Intervall über Startwerte; Rauten veröffentlicht.")),
+        "95-%-Intervall über Startwerte, das über den Rand reichen kann; Rauten veröffentlicht.")),
     Caption("figures/only_generated", "09", (
-        "MNIST, generated pictures alone train, over their number; dotted: trained on the originals.",
-        "MNIST, nur erzeugte Bilder trainieren, über ihrer Zahl; gepunktet: auf den Originalen trainiert.")),
+        "MNIST, generated pictures alone train, over their number; dotted: trained on the originals, for as many "
+        "steps.",
+        "MNIST, nur erzeugte Bilder trainieren, über ihrer Zahl; gepunktet: auf den Originalen trainiert, ebenso viele "
+        "Schritte.")),
     Caption("figures/many_generated", "09", (
-        "MNIST with few pictures a class and many generated: gain in weighted F1, mean and 95 % interval over seeds; "
-        "diamonds published.",
+        "MNIST with few pictures a class and many generated: gain in weighted F1, mean and 95 % interval over seeds, "
+        "which may run over the edge; diamonds published.",
         "MNIST mit wenigen Bildern je Klasse und vielen erzeugten: Gewinn an gewichtetem F1, Mittel und "
-        "95-%-Intervall über Startwerte; Rauten veröffentlicht.")),
+        "95-%-Intervall über Startwerte, das über den Rand reichen kann; Rauten veröffentlicht.")),
     Caption("figures/faces", "09", (
         "A face under VAEs with several betas, one latent dimension at a time swept from -2.5 to 2.5; the dimensions "
         "that carry most, with what they carry.",
         "Ein Gesicht unter VAEs mit mehreren Betas, je eine latente Dimension von -2,5 bis 2,5 verändert; die "
         "Dimensionen, die am meisten tragen, und wie viel.")),
     Caption("figures/harness_pictures", "09", (
-        "Parts as the harness trains on them, two of each class: photographs, pictures of the VAE, and those that "
-        "pass for real (first seed).",
-        "Teile, wie der Vergleich mit ihnen trainiert, zwei je Klasse: Aufnahmen, Bilder des VAE und solche, die für "
-        "echt gelten (erster Startwert).")),
+        "Parts as the harness trains on them, two of each of the first five classes: photographs, pictures of the VAE, "
+        "and those that pass for real (first seed).",
+        "Teile, wie der Vergleich mit ihnen trainiert, je zwei der ersten fünf Klassen: Aufnahmen, Bilder des VAE und "
+        "solche, die für echt gelten (erster Startwert).")),
     Caption("figures/harness", "09", (
         "One network, one budget: weighted F1 of every kind of augmentation; every seed, mean and 95 % interval; n is "
         "the number of seeds, where methods differ in it.",
         "Ein Netz, ein Aufwand: gewichtetes F1 jeder Art von Augmentation; jeder Startwert, Mittel und "
         "95-%-Intervall; n ist die Zahl der Startwerte, wo sich Verfahren darin unterscheiden.")),
     Caption("figures/blur", "09", (
-        "Edge energy of reconstructions and generated pictures relative to the originals', which is 1; "
-        "what is reconstructed is test pictures of digits and parts, and faces that the VAE was trained on.",
-        "Kantenenergie von Rekonstruktionen und erzeugten Bildern, bezogen auf die der Originale, die 1 "
-        "ist; rekonstruiert werden Testbilder von Ziffern und Teilen und Gesichter, mit denen der VAE trainiert "
-        "wurde.")),
+        "Edge energy, at half the size, of reconstructions and generated pictures relative to the originals', which is "
+        "1; reconstructed are pictures that no VAE was trained on, and a large dot is the mean of the seeds.",
+        "Kantenenergie, bei halber Größe, von Rekonstruktionen und erzeugten Bildern, bezogen auf die der Originale, "
+        "die 1 ist; rekonstruiert werden Bilder, mit denen kein VAE trainiert wurde; ein großer Punkt ist das Mittel "
+        "der Startwerte.")),
     Caption("audit/pictures", "11", (
         "Synthetic pictures as they are made, and with errata 6 and 7.",
         "Synthetische Bilder, wie sie erzeugt werden, und mit den Fehlern 6 und 7.")),
@@ -268,23 +281,24 @@ TABLES = (
         "Lauf) und hier, Mittel über Startwerte und halbes 95-%-t-Intervall. Fest: feste Statistiken der "
         "Batch-Normalisierung, standardisierte Merkmale und Kreuzvalidierung.")),
     Caption("tables/beyond", "08", (
-        "Every method at the same number of steps on the same network, in percent, mean over seeds and half the 95 % t "
-        "interval, the best first; the difference to the source's best scenario seed by seed, in points. Frozen: fixed "
-        "statistics of batch normalisation, standardised features and cross-validation. Descriptive: an interval for "
-        "each row, not for all at once.",
-        "Jedes Verfahren mit gleich vielen Schritten auf demselben Netz, in Prozent, Mittel über Startwerte und halbes "
-        "95-%-t-Intervall, das beste zuerst; die Differenz zum besten Szenario der Quelle Startwert für Startwert, in "
-        "Punkten. Fest: feste Statistiken der Batch-Normalisierung, standardisierte Merkmale und Kreuzvalidierung. "
-        "Beschreibend: ein Intervall je Zeile, nicht für alle zugleich.")),
+        "Every method that is trained takes the same number of steps on the same network, but for the sigmoid at its "
+        "end; in percent, mean over seeds and half the 95 % t interval, the best first; the difference to triplets "
+        "with SimCLR's augmentation seed by seed, in points. Frozen: fixed statistics of batch normalisation, "
+        "standardised features and cross-validation. Descriptive: an interval for each row, not for all at once.",
+        "Jedes Verfahren, das trainiert wird, nimmt gleich viele Schritte auf demselben Netz, bis auf das Sigmoid am "
+        "Ende; in Prozent, Mittel über Startwerte und halbes 95-%-t-Intervall, das beste zuerst; die Differenz zu "
+        "Tripeln mit SimCLRs Augmentierung Startwert für Startwert, in Punkten. Fest: feste Statistiken der "
+        "Batch-Normalisierung, standardisierte Merkmale und Kreuzvalidierung. Beschreibend: ein Intervall je Zeile, "
+        "nicht für alle zugleich.")),
     Caption("tables/proben1", "09", (
         "PROBEN1, official splits: weighted F1 in percent, mean over seeds and half the 95 % t interval, in "
         "brackets the "
         "published number. Prior samples of one VAE per class; GC keeps the half of twice as many that "
-        "passes for real. " + _SPLITS[0],
+        "passes for real; beside them as many real examples repeated. " + _SPLITS[0],
         "PROBEN1, amtliche Aufteilung: gewichtetes F1 in Prozent, Mittel über Startwerte und halbes "
         "95-%-t-Intervall, in "
         "Klammern die veröffentlichte Zahl. Ziehungen aus einem VAE je Klasse; GC behält von doppelt so vielen die "
-        "Hälfte, die am ehesten für echt gilt. " + _SPLITS[1])),
+        "Hälfte, die am ehesten für echt gilt; daneben ebenso viele wiederholte echte Beispiele. " + _SPLITS[1])),
     Caption("tables/few_shot_table", "09", (
         "Thyroid with few examples a class and as many generated: weighted F1 in percent on the official "
         "test split, in "
@@ -324,9 +338,9 @@ TABLES = (
         "Mittel, aber nicht bei jeder Zahl von Beispielen, oder einer, der abnimmt, ohne über 0 gewesen zu sein.")),
     Caption("tables/gaps", "09", (
         "How many published numbers, one run each, lie outside the interval in which 95 % of further runs of ours "
-        "would.",
+        "would; how far they are from ours, with their signs and without.",
         "Wie viele veröffentlichte Zahlen, je ein Lauf, außerhalb des Intervalls liegen, in dem 95 % weiterer Läufe "
-        "lägen.")),
+        "lägen; wie weit sie von den hiesigen entfernt sind, mit Vorzeichen und ohne.")),
     Caption("audit/audit", "11", (
         "Accuracies by erratum: mean over seeds, with the lowest and the highest; = where the erratum does not "
         "concern the arm.",

@@ -13,11 +13,11 @@ from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.evaluation.statistics import further_run
 from thesis_lib.figures.galleries import contact_sheet, with_heat
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
-from thesis_lib.figures.style import COLOURS, localise, panels, styled
+from thesis_lib.figures.style import COLOURS, localise, panels, series_style, styled
 from thesis_lib.figures.words import number, percent, plus_minus, signed, word
 from thesis_lib.pairwise.pairs import Bank, draw_triplets
 from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters
-from thesis_lib.pairwise.study import against, summarised
+from thesis_lib.pairwise.study import Item, against, summarised
 from thesis_lib.parameter_files import dump_parameters
 
 MEASURES = ("top1", "top3", "knn")
@@ -70,6 +70,38 @@ def activation_sheet(
         captions += ["", *(percent(share, language) for share in row)]
     names = [pictures.classes[label] for label in pictures.test_labels[rows].tolist()]
     return contact_sheet(sheet.reshape(-1, *shown.shape[1:]), len(heads), names, heads, captions, 1)
+
+
+@styled
+def loss_curves(items: Sequence[Item], names: Sequence[str], seed: int, language: str = "en") -> Figure:
+    """Training loss over steps, a panel a set and loss, since values of two losses are not comparable.
+
+    Args:
+        items: Finished scenarios.
+        names: The scenarios to draw.
+        seed: One of the study's.
+        language: `en` or `de`.
+
+    Returns:
+        The figure: running means over a twentieth of the steps.
+    """
+    chosen = [item for item in items if item.scenario.name in set(names) and item.scenario.seed == seed]
+    groups = list(dict.fromkeys((item.scenario.data, item.scenario.method.loss) for item in chosen))
+    figure, axes = panels(len(groups), 2, 1.9, sharex=True)
+    for ax, group in zip(axes, groups, strict=True):
+        mine = [item for item in chosen if (item.scenario.data, item.scenario.method.loss) == group]
+        for index, item in enumerate(mine):
+            losses = pd.Series(item.losses.numpy(), index=range(1, len(item.losses) + 1))
+            smooth = losses.rolling(max(1, len(losses) // 20), min_periods=1).mean()
+            style = series_style(index) | {"marker": ""}
+            ax.plot(smooth, label=word(item.scenario.name, language), linewidth=1, **style)
+        ax.set_ylim(bottom=0)
+        ax.set_title(word(group[0], language))
+        ax.legend()
+        localise(ax, language)
+    figure.supxlabel(word("step", language), fontsize=8)
+    figure.supylabel(word("loss", language), fontsize=8)
+    return figure
 
 
 @styled
@@ -268,7 +300,10 @@ def report_sections(
     maps += [*(f"clouds_{name}" for name in best), *(f"pca_{name}" for name in sets)]
     sections = [
         Section(
-            "Scenarios", " ".join(outside), figures("scenarios"), captioned_tables(tables, ["scenarios"], language)
+            "Scenarios",
+            " ".join(outside),
+            figures("scenarios", "losses"),
+            captioned_tables(tables, ["scenarios"], language),
         ),
         Section("Triplets", "", figures(*(f"triplets_{name}" for name in sets))),
         Section("Maps", "", figures(*maps)),

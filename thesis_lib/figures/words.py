@@ -174,6 +174,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "seeds": ("seeds", "Startwerte"),
     "pictures": ("pictures", "Bilder"),
     "step": ("step", "Schritt"),
+    "loss": ("loss", "Verlust"),
     "excess": ("loss minus collapse value", "Verlust minus Kollapswert"),
     "denoising_loss": ("denoising loss", "Entrauschungsverlust"),
     "collapse": ("collapse", "Kollaps"),

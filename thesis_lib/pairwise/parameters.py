@@ -120,6 +120,7 @@ class ProbeParameters(Section):
     perplexities: list[Annotated[float, Field(gt=1)]] = [3.0, 10.0, 15.0, 25.0, 35.0, 50.0]
     """Of further maps of each set's best scenario."""
     perplexity_3d: Annotated[float, Field(gt=1)] = 30.0
+    """Of their maps in three dimensions, the source's."""
     points: Annotated[int, Field(ge=10)] = 1000
     """Test pictures in a map."""
 

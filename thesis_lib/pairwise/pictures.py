@@ -11,6 +11,7 @@ from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.datasets.mnist import find_mnist, read_mnist
 from thesis_lib.errors import ThesisError
 from thesis_lib.pairwise.parameters import PARTS_SIZE, PicturesParameters, SetName
+from thesis_lib.randomness import torch_generator
 from thesis_lib.sections import DataParameters
 
 REMEDY = "; or take the bundled parts: --set data.sets=[parts] --set beyond_sets=[parts] --set data.anchors=200"
@@ -37,7 +38,11 @@ def read_set(name: SetName, parameters: PicturesParameters, folder: Path) -> Lab
             pictures = (read_mnist if name == "mnist" else read_cifar10)(parameters.root)
         except ThesisError as error:
             raise ThesisError(f"{error}{REMEDY}") from None
-    return pictures._replace(test=pictures.test[: parameters.test], test_labels=pictures.test_labels[: parameters.test])
+    order = torch.randperm(len(pictures.test), generator=torch_generator(0, "test pictures"))
+    rows = (
+        order[: parameters.test].sort().values
+    )  # the first half of MNIST's is cleaner, the first parts are of one class
+    return pictures._replace(test=pictures.test[rows], test_labels=pictures.test_labels[rows])
 
 
 def missing(parameters: PicturesParameters) -> list[str]:
@@ -59,7 +64,5 @@ def _parts(folder: Path) -> LabelledPictures:
     table = data.images.table
     labels = torch.tensor(table["label"].to_numpy())
     train, test = (torch.tensor(table["split"].isin(splits).to_numpy()) for splits in (["train"], ["valid", "test"]))
-    # in the table's order a first part of the test pictures would hold the first classes only
-    order = test.nonzero().flatten()[torch.randperm(int(test.sum()), generator=torch.Generator().manual_seed(0))]
     pictures = data.images.pictures
-    return LabelledPictures(pictures[train], labels[train], pictures[order], labels[order], data.classes)
+    return LabelledPictures(pictures[train], labels[train], pictures[test], labels[test], data.classes)

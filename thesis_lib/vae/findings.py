@@ -37,14 +37,15 @@ def finding_table(results: pd.DataFrame) -> pd.DataFrame:
 
     - `gain_digits`: with few pictures a class, mean weighted F1 over their numbers is higher with generated ones than
       without (MNIST, interpolation with noise, up to 10); consistent means a higher mean at every number.
-    - `one_beats_many`: one VAE for all classes beats a VAE a class, codes drawn the same way from the shots alone, for
-      as many steps in all, over all numbers of shots.
+    - `one_beats_many`: one VAE for all classes, which learns from all pictures without their labels, beats a VAE a
+      class, which has the shots alone: codes of the shots, drawn the same way, over all numbers of shots.
     - `vanishes`: the gain on MNIST is larger with few than with many pictures; and with few there is one, its 95 %
       interval above 0.
     - `blur`: reconstructions of digits and parts have less edge energy than their originals (1 minus the ratio).
 
-    Further: `gain_table`, as `gain_digits` (thyroid, VAE, up to 30 examples); `one_beats_many_as_published`, where the
-    one VAE has seen all of MNIST and the others give prior samples: their data and sampling differ, too.
+    Further: `gain_table`, as `gain_digits` (thyroid, VAE, up to 30 examples); `one_beats_many_from_shots`, where the
+    one VAE, too, has the shots alone, and as many steps as the others together; `one_beats_many_as_published`, where
+    the VAEs of the classes give prior samples, so that the sampling differs, too.
 
     With at least six seeds a finding is shown when the sign-flip p value, Holm-corrected over the four or over the
     further ones, is at most 0.05 and the 95 % t interval agrees; with fewer it is described.
@@ -91,10 +92,11 @@ def _findings(results: pd.DataFrame) -> list[Finding]:
     gained = len(gains) > 0 and mean_interval(gains["first"].to_numpy()).low > 0
     return [
         Finding("gain_digits", _pairs(few, SINGLE, "none"), _at_every_number(few, SINGLE, "none")),
-        Finding("one_beats_many", _pairs(digits, "from_shots", "multi_interpolation")),
+        Finding("one_beats_many", _pairs(digits, SINGLE, "multi_interpolation")),
         Finding("vanishes", gains, gained),
         Finding("blur", pd.DataFrame({"first": np.ones(len(sharp)), "second": sharp.to_numpy()})),
         Finding("gain_table", _pairs(tables, "vae", "none"), _at_every_number(tables, "vae", "none"), is_main=False),
+        Finding("one_beats_many_from_shots", _pairs(digits, "from_shots", "multi_interpolation"), is_main=False),
         Finding("one_beats_many_as_published", _pairs(digits, SINGLE, MULTI), is_main=False),
     ]
 

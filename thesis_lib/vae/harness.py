@@ -200,11 +200,12 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
     encoder = load_hardness_encoder(base, main.hardness)
     own = _training(main, p.harness, len(data.classes))
 
+    def seen(pictures: Tensor) -> Tensor:
+        return torch.cat([as_seen(base, part) for part in pictures.split(64)])
+
     @cache
     def vae(seed: int) -> tuple[Pictures, Pictures]:
-        made = part_pictures(p, _few(data, main, seed), encoder, seed, folder / f"parts_seed{seed}.safetensors")
-        plain, chosen = ((as_seen(base, pictures), labels) for pictures, labels in made)
-        return plain, chosen
+        return part_pictures(p, _few(data, main, seed), encoder, seen, seed, folder / f"parts_seed{seed}.safetensors")
 
     def made(source: str, seed: int) -> Pictures:
         if source.startswith("vae"):
@@ -257,11 +258,13 @@ def part_vae(p: VaeParameters, shots: Tensor, seed: int, file: Path) -> tuple[Pi
 
 
 def part_pictures(
-    p: VaeParameters, shots: PreparedSet, encoder: torch.nn.Module, seed: int, file: Path
-) -> tuple[Pictures, Pictures]:
+    p: VaeParameters, shots: PreparedSet, encoder: torch.nn.Module, seen: Callable[[Tensor], Tensor], seed: int,
+    file: Path,
+) -> tuple[Pictures, Pictures]:  # fmt: skip
     """Pictures that the parts' VAE makes, and as many that pass for real: the surer half of twice as many.
 
     The generative classifier sees them in the features of the main study's hardness encoder, as DA-Fusion's pictures.
+    Made and bad ones pass the base model's VAE first (`seen`), as the shots have, lest its trace tell them apart.
     """
     real, labels = _pictures(shots)
     trained, early = part_vae(p, real, seed, file)
@@ -269,7 +272,7 @@ def part_pictures(
     mean, log_variance = codes(trained, unit)
     count = 2 * p.harness.generated
     z, names = draw_codes(p.harness.sampling, mean, log_variance, labels, count, p.sampling, seed)
-    made, bad = as_bytes(trained.pictures(z)), as_bytes(early.pictures(codes(early, unit)[0]))
+    made, bad = (seen(as_bytes(x)) for x in (trained.pictures(z), early.pictures(codes(early, unit)[0])))
     features = [F.normalize(extract_features(encoder, x, x.shape[-1]), dim=1) for x in (made, real, bad)]
     scores = pd.Series(Hardness.genuineness(*features))
     first = torch.arange(len(names)) % count < p.harness.generated

@@ -44,11 +44,10 @@ class AttributeLikelihood(nn.Module):
 
     Args:
         attributes: What the columns mean.
-        columns: Number of columns of x, and of the decoder's outputs: means, logits.
         stack: Networks.
     """
 
-    def __init__(self, attributes: Sequence[Attribute], columns: int, stack: int = 1) -> None:
+    def __init__(self, attributes: Sequence[Attribute], stack: int = 1) -> None:
         super().__init__()
         numbers = [a for a in attributes if a.kind == "continuous"]
         flags = [a.missing for a in numbers if a.missing is not None]
@@ -61,7 +60,6 @@ class AttributeLikelihood(nn.Module):
             torch.tensor([range(a.start, a.start + width) for a in nominal if a.width == width])
             for width in sorted({a.width for a in nominal})
         ]
-        self.columns = columns
         self.raw_log_variance = nn.Parameter(torch.zeros(stack, len(numbers)))
 
     @property
@@ -70,7 +68,7 @@ class AttributeLikelihood(nn.Module):
         return self.raw_log_variance.clamp_min(SMALLEST_LOG_VARIANCE)
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Log p(x | z) in nats: outputs and x (stack, n, columns) to (stack, n)."""
+        """Log p(x | z) in nats: outputs (means, logits) and x (stack, n, columns) to (stack, n)."""
         log_variance = self.log_variance[:, None]
         error = (x - outputs)[..., self.numbers].square() / log_variance.exp()
         normal = -0.5 * (error + log_variance + math.log(2 * math.pi))
@@ -137,7 +135,7 @@ class TableVAE(nn.Module):
         self.latent, self.stack = latent, stack
         self.encoder = _dense(stack, columns, hidden, 2 * latent)
         self.decoder = _dense(stack, latent, hidden, columns)
-        self.likelihood = AttributeLikelihood(attributes, columns, stack)
+        self.likelihood = AttributeLikelihood(attributes, stack)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x): (stack, n, columns) to two of (stack, n, latent)."""
@@ -213,10 +211,10 @@ class PictureVAE(nn.Module):
 
 
 @torch.no_grad()
-def codes(model: TableVAE | PictureVAE, x: Tensor, member: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and log variance (n, latent) of the codes of n examples, from one network of the stack."""
+def codes(model: TableVAE | PictureVAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log variance (n, latent) of the codes of n examples, from the first network of the stack."""
     parts = [model.encode(part.expand(model.stack, *part.shape)) for part in x.split(512)]
-    mean, log_variance = (torch.cat([part[i][member] for part in parts]) for i in (0, 1))
+    mean, log_variance = (torch.cat([part[i][0] for part in parts]) for i in (0, 1))
     return mean, log_variance
 
 

@@ -87,6 +87,16 @@ def counts_to_generate(labels: Tensor, balance: bool) -> list[int]:
     return (2 * counts.max() - counts if balance else counts).tolist()
 
 
+def repeated_rows(labels: Tensor, counts: Sequence[int], seed: int) -> Tensor:
+    """Rows of real examples, so many of each class, each as often as any other of its class but for one time."""
+    chosen = []
+    for label, count in enumerate(counts):
+        rows = (labels == label).nonzero().flatten()
+        order = rows[torch.randperm(len(rows), generator=torch_generator(seed, "repeated", label))]
+        chosen.append(order[torch.arange(count) % len(rows)])
+    return torch.cat(chosen)
+
+
 def weight_of(beta: float | str, latent: int, table: AttributeTable) -> float:
     """The weight of the KL term: `norm` is beta = 1 normalised by the number of attributes."""
     return normalised_beta(1.0, latent, len(table.attributes)) if beta == "norm" else float(beta)
@@ -118,7 +128,11 @@ def depends_on(p: VaeParameters) -> dict[str, Any]:
 
 
 def whole_set(p: VaeParameters, name: str, seed: int, folder: Path) -> list[Row]:
-    """All rows of a set and seed: without generated data, with a VAE's, and with those that pass for real."""
+    """All rows of a set and seed: without generated data, with a VAE's, and with those that pass for real.
+
+    Where classes are balanced, generated examples also balance them; `repeated`, real examples in their place, shows
+    what that gives by itself.
+    """
     table = read_proben1(str(p.proben1.root), name, permutation_of(seed))
     train = table.split == "train"
     x, y = standardised(table, train), torch.from_numpy(table.y)
@@ -127,6 +141,8 @@ def whole_set(p: VaeParameters, name: str, seed: int, folder: Path) -> list[Row]
         p, table, x[train], y[train], counts_to_generate(y[train], settings.balance),
         p.proben1.mix_in if settings.mix_in else 0.0, p.proben1.betas, seed, folder / f"{name}_seed{seed}.safetensors",
     )  # fmt: skip
+    again = repeated_rows(y[train], counts_to_generate(y[train], settings.balance), seed)
+    generated["repeated", ""] = (x[train][again], y[train][again])
     test = (x[table.split == "test"].numpy(), table.y[table.split == "test"])
     real = (x[train].numpy(), table.y[train])
     rows = _measured(p, "proben1", name, seed, real, generated, test)
