@@ -145,12 +145,12 @@ def test_the_study_of_pairs_and_triplets_on_the_bundled_parts(tmp_path):
     assert len(json.loads((run / "metrics.json").read_text())) == 2 * 7 * 6
     assert len(list(run.glob("seed*/parts/*.safetensors"))) == 14
     names = ["activation_parts", "clouds_parts", "confusion_parts", "pca_parts", "perplexities_parts"]
-    names += ["scenarios", "triplets_parts", "tsne_parts"]
+    names += ["losses", "scenarios", "triplets_parts", "tsne_parts"]
     both = sorted(f"{name}{language}" for name in names for language in ("", ".de"))
     assert sorted(path.stem for path in (run / "figures").glob("*.png")) == both
     tables = {path.stem for path in (run / "tables").glob("*.tex")}
     assert tables == {"beyond", "beyond.de", "scenarios", "scenarios.de"}
-    assert (run / "report.html").read_text().count("<img") == 8
+    assert (run / "report.html").read_text().count("<img") == 9
 
 
 @pytest.mark.slow

@@ -280,6 +280,13 @@ TABLES = (
         "Die Szenarien der Quelle, ein untrainiertes Netz und 32 Hauptkomponenten, in Prozent: veröffentlicht (je ein "
         "Lauf) und hier, Mittel über Startwerte und halbes 95-%-t-Intervall. Fest: feste Statistiken der "
         "Batch-Normalisierung, standardisierte Merkmale und Kreuzvalidierung.")),
+    Caption("tables/shortcuts", "08", (
+        "Cosine similarity of anchors to positives and negatives of training pairs, both in one batch as in training, "
+        "and to negatives in a batch of their own: mean of the seeds (lowest and highest). Where the last is high and "
+        "the one before is low, the network knows a negative by its batch, not by its class.",
+        "Kosinus-Ähnlichkeit der Anker zu Positiven und Negativen von Trainingspaaren, beide in einem Batch wie beim "
+        "Training, und zu Negativen in einem eigenen Batch: Mittel der Startwerte (niedrigster und höchster). Wo die "
+        "letzte hoch ist und die davor niedrig, kennt das Netz ein Negativ an seinem Batch, nicht an seiner Klasse.")),
     Caption("tables/beyond", "08", (
         "Every method that is trained takes the same number of steps on the same network, but for the sigmoid at its "
         "end; in percent, mean over seeds and half the 95 % t interval, the best first; the difference to triplets "

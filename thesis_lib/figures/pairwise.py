@@ -180,6 +180,24 @@ def scenario_table(summary: pd.DataFrame, scenarios: Sequence[str], language: st
     return pd.DataFrame(rows, columns=[word("set", language), word("scenario", language), *heads, last])
 
 
+def shortcut_table(found: pd.DataFrame, language: str = "en") -> pd.DataFrame:
+    """Mean cosine similarity of anchors to their partners: the mean of the seeds, the lowest and the highest.
+
+    Args:
+        found: As `shortcut.shortcuts` makes it.
+        language: `en` or `de`.
+    """
+    measures, rows = ["positives", "negatives", "alone"], []
+    for (data, name), mine in found.groupby(["set", "scenario"], sort=False)[measures]:
+        numbers = [
+            [number(value, 2, language) for value in values]
+            for values in mine.agg(["mean", "min", "max"]).T.itertuples(index=False)
+        ]
+        cells = [mean if len(mine) == 1 else f"{mean} ({low}–{high})" for mean, low, high in numbers]  # noqa: RUF001
+        rows.append([word(str(data), language), word(str(name), language), *cells])
+    return pd.DataFrame(rows, columns=[word(head, language) for head in ("set", "scenario", *measures)])
+
+
 REFERENCE = "triplet_simclr"
 """The source's best scenario, which most methods beyond it change in one respect."""
 
@@ -279,6 +297,7 @@ def report_sections(
     scenarios: pd.DataFrame,
     beyond: pd.DataFrame,
     outside: Sequence[str],
+    shortcuts: pd.DataFrame,
 ) -> list[Section]:
     """The report's parts: the table of scenarios, the methods beyond, maps, confusion and activation.
 
@@ -289,13 +308,14 @@ def report_sections(
         scenarios: As `scenario_table` makes it.
         beyond: As `beyond_table` makes it; left out where it is empty.
         outside: As `gaps` makes it.
+        shortcuts: As `shortcut_table` makes it.
     """
     sets, language = parameters.data.sets, parameters.language
 
     def figures(*names: str) -> list[tuple[Path, str, str]]:
         return captioned_figures(folder, [f"figures/{name}" for name in names], language)
 
-    tables = {"scenarios": scenarios, "beyond": beyond}
+    tables = {"scenarios": scenarios, "beyond": beyond, "shortcuts": shortcuts}
     maps = [*(f"tsne_{name}" for name in sets), *(f"perplexities_{name}" for name in best)]
     maps += [*(f"clouds_{name}" for name in best), *(f"pca_{name}" for name in sets)]
     sections = [
@@ -303,7 +323,7 @@ def report_sections(
             "Scenarios",
             " ".join(outside),
             figures("scenarios", "losses"),
-            captioned_tables(tables, ["scenarios"], language),
+            captioned_tables(tables, ["scenarios", "shortcuts"], language),
         ),
         Section("Triplets", "", figures(*(f"triplets_{name}" for name in sets))),
         Section("Maps", "", figures(*maps)),

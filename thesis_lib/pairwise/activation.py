@@ -14,7 +14,7 @@ from thesis_lib.evaluation.saliency import hires_cam, upsample
 from thesis_lib.pairwise.evaluation import fit_regression, split_rows
 from thesis_lib.pairwise.network import NUM_FEATURES, SmallNetwork
 from thesis_lib.pairwise.parameters import ProbeParameters
-from thesis_lib.pairwise.study import Item
+from thesis_lib.pairwise.study import Item, network_of
 from thesis_lib.pairwise.training import build_network, freeze_statistics
 from thesis_lib.tensors import device_of
 
@@ -100,9 +100,7 @@ def activations_of(
         Scenario, and `before_training`, -> maps and probabilities.
     """
     chosen = {item.scenario.name: item for item in items if (item.scenario.data, item.scenario.seed) == (data, seed)}
-    networks = {name: build_network(pictures.train, chosen[name].scenario.method, seed).eval() for name in names}
-    for name, network in networks.items():
-        network.load_state_dict(chosen[name].network)
+    networks = {name: network_of(chosen[name], pictures) for name in names}
     first = build_network(pictures.train, chosen[names[0]].scenario.method, seed)  # all scenarios begin with it
     freeze_statistics(first, pictures.train)
     networks["before_training"] = first

@@ -64,6 +64,8 @@ class Method(Section):
     """Debiased `nt_xent`: the probability that an unlabelled negative is of the anchor's class."""
     sigmoid: bool = True
     """Whether the network ends in a sigmoid, as the source's."""
+    everywhere: bool = False
+    """Beyond the source: whether it runs on all sets, not on `beyond_sets` alone, and stands in the source's table."""
 
     @property
     def chosen_beforehand(self) -> bool:
@@ -171,8 +173,9 @@ class PairwiseTripletParameters(Study):
         ]
 
     def on_all_sets(self) -> list[str]:
-        """The source's scenarios, and networks that are not trained."""
-        return [*self.source_methods(), *(name for name, method in self.beyond.items() if not method.epochs)]
+        """The source's scenarios, methods that run everywhere, and networks that are not trained."""
+        further = (name for name, method in self.beyond.items() if method.everywhere or not method.epochs)
+        return [*self.source_methods(), *further]
 
     def data_problems(self) -> tuple[list[str], list[str]]:
         """As `Study` says; sets that would be downloaded are not looked for."""

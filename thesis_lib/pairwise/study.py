@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from thesis_lib.datasets.labelled import LabelledPictures
 from thesis_lib.evaluation.statistics import PairedDifference, difference_to, mean_interval
 from thesis_lib.pairwise.evaluation import judge
+from thesis_lib.pairwise.network import SmallNetwork
 from thesis_lib.pairwise.parameters import PairwiseTripletParameters, ProbeParameters, Scenario
-from thesis_lib.pairwise.training import train
+from thesis_lib.pairwise.training import build_network, train
 from thesis_lib.randomness import numpy_generator
 from thesis_lib.side_by_side import run_side_by_side
 from thesis_lib.tensors import load_tensors, read_made, save_tensors, tensor_digest
@@ -79,7 +80,8 @@ def run_scenarios(
     for scenario in parameters.scenarios():
         data, name, method, seed = scenario
         made_of = {
-            "version": VERSION, "set": data, "pictures": digests[data], "method": method.model_dump(mode="json"),
+            "version": VERSION, "set": data, "pictures": digests[data],
+            "method": method.model_dump(mode="json", exclude={"everywhere"}),
             "anchors": parameters.data.anchors, "batch": parameters.batch, "seed": seed,
             "probe": parameters.probe.model_dump(include={"held_out", "neighbours"}),
         }  # fmt: skip
@@ -119,6 +121,13 @@ def _make(
 def _item(scenario: Scenario, tensors: dict[str, torch.Tensor], told: dict[str, Any]) -> Item:
     state = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     return Item(scenario, told["metrics"], tensors["features"], tensors["losses"], told["seconds"], state)
+
+
+def network_of(item: Item, pictures: LabelledPictures) -> SmallNetwork:
+    """A finished scenario's network, its statistics frozen, in evaluation mode."""
+    network = build_network(pictures.train, item.scenario.method, item.scenario.seed).eval()
+    network.load_state_dict(item.network)
+    return network
 
 
 def measurements(items: Iterable[Item]) -> pd.DataFrame:
