@@ -149,7 +149,7 @@ def test_the_study_of_pairs_and_triplets_on_the_bundled_parts(tmp_path):
     both = sorted(f"{name}{language}" for name in names for language in ("", ".de"))
     assert sorted(path.stem for path in (run / "figures").glob("*.png")) == both
     tables = {path.stem for path in (run / "tables").glob("*.tex")}
-    assert tables == {"beyond", "beyond.de", "scenarios", "scenarios.de"}
+    assert tables == {f"{name}{end}" for name in ("beyond", "scenarios", "shortcuts") for end in ("", ".de")}
     assert (run / "report.html").read_text().count("<img") == 9
 
 
