@@ -13,6 +13,7 @@ from thesis_lib.evaluation.statistics import (
     further_run,
     holm,
     mean_interval,
+    missed_by_chance,
     non_inferiority,
     paired_difference,
 )
@@ -39,6 +40,8 @@ def test_a_further_run_lies_in_its_interval_as_often_as_said() -> None:
     assert reach[0] == pytest.approx(by_hand)
     inside = np.abs(draws[:, 3] - draws[:, :3].mean(1)) <= reach
     assert inside.mean() == pytest.approx(0.95, abs=0.01)
+    missed = np.abs(draws[:, 3] - draws[:, :3].mean(1)) > halves
+    assert missed_by_chance(pd.Series([3, 5]))[0] == pytest.approx(missed.mean(), abs=0.015)
 
 
 def test_one_value_has_no_interval() -> None:

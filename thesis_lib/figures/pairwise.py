@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from thesis_lib.datasets.labelled import LabelledPictures
-from thesis_lib.evaluation.statistics import further_run
+from thesis_lib.evaluation.statistics import further_run, missed_by_chance
 from thesis_lib.figures.galleries import contact_sheet, with_heat
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, localise, panels, series_style, styled
@@ -278,8 +278,9 @@ def gaps(summary: pd.DataFrame) -> list[str]:
     further = further_run(half, rows["seeds"])
     outside = rows[away > further]
     sentences = [
-        f"Of {len(rows)} published numbers {int((away > half).sum())} lie outside the mean's 95 % interval, "
-        f"{len(outside)} outside that of one further run."
+        f"Of {len(rows)} published numbers {int((away > half).sum())} lie outside the mean's 95 % interval, where of "
+        f"as many runs of ours {number(missed_by_chance(rows['seeds']).sum(), 0)} would, and {len(outside)} outside "
+        "that of one further run."
     ]
     for row, reach in zip(outside.to_dict("records"), further[outside.index], strict=True):
         low, high = (number(100 * (row["mean"] + sign * reach)) for sign in (-1, 1))
