@@ -149,3 +149,22 @@ def test_items_of_two_seeds_are_two_items(keys):
     main = Parameters(name="main")
     first, second = (keys(study(seed), main) for seed in (0, 1))
     assert all(first[work].isdisjoint(second[work]) for work in READS)
+
+
+@pytest.mark.usefixtures("keys")
+def test_what_the_parts_vae_makes_is_made_once_and_anew_for_other_parameters(tmp_path, monkeypatch):
+    asked = []
+
+    def make(p, *_):
+        asked.append(p.sampling.step)
+        return [(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([1])) for _ in range(2)]
+
+    monkeypatch.setattr(harness, "_few", lambda *_: None)
+    monkeypatch.setattr(harness, "part_pictures", make)
+    p, main = study(), Parameters(name="main")
+    for parameters in (p, p, changed(p, "sampling.step", 0.7)):
+        bench = harness.parts_bench(parameters, main, lambda seed: tmp_path, tmp_path)
+        for source in ("vae", "vae_gc"):
+            pictures, labels = bench.made(source, 0)
+            assert pictures.shape == (1, 3, 8, 8) and labels.tolist() == [1]
+    assert asked == [0.5, 0.7]

@@ -28,7 +28,8 @@ from thesis_lib.evaluation.generative import surer_half
 from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.randomness import torch_generator
 from thesis_lib.sections import Kind, ViewParameters
-from thesis_lib.tensors import tensor_digest
+from thesis_lib.tensors import made_once, tensor_digest
+from thesis_lib.vae import fitting, work
 from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
@@ -145,8 +146,8 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
     else:
         views = Views(size, ranges, bench.mirror)
     mix = mixup_or_cutmix(classes) if method == "mixup_cutmix" else None
-    work = folder / f"{bench.name}_{method}_seed{seed}"
-    network, _ = pretrain(arm, pools, p, seed, work, views=views, mix=mix)
+    workplace = folder / f"{bench.name}_{method}_seed{seed}"
+    network, _ = pretrain(arm, pools, p, seed, workplace, views=views, mix=mix)
     rows = []
     shots, made = len(labels) // classes, len(pools[Kind.ID].labels) // classes if source in MADE else 0
     for split, (pictures, truth) in bench.tests.items():
@@ -160,7 +161,7 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
                 row("harness", bench.name, method, seed, value, shots=shots, generated=made, metric=f"{metric}/{split}",
                     classifier=p.encoder.architecture)
             )  # fmt: skip
-    shutil.rmtree(work)  # the checkpoint has served
+    shutil.rmtree(workplace)  # the checkpoint has served
     return rows
 
 
@@ -203,13 +204,27 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
     def seen(pictures: Tensor) -> Tensor:
         return torch.cat([as_seen(base, part) for part in pictures.split(64)])
 
+    depends = {
+        "harness": p.harness.model_dump(mode="json", exclude={"mnist_shots"}), "sampling": p.sampling.model_dump(),
+        "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
+        "data": tensor_digest(*_pictures(data.images)), "splits": "".join(data.images.table["split"].str[:2]),
+        "shots": main.data.shots, "genuine": tensor_digest(*encoder.state_dict().values()),
+        "passed": base.digest if base.through_vae else "",
+    }  # fmt: skip
+
     @cache
-    def vae(seed: int) -> tuple[Pictures, Pictures]:
-        return part_pictures(p, _few(data, main, seed), encoder, seen, seed, folder / f"parts_seed{seed}.safetensors")
+    def vae(seed: int) -> dict[str, Tensor]:
+        def make() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            own_vae = folder / f"parts_seed{seed}.safetensors"
+            plain, chosen = part_pictures(p, _few(data, main, seed), encoder, seen, seed, own_vae)
+            return {"vae": plain[0], "vae_labels": plain[1], "vae_gc": chosen[0], "vae_gc_labels": chosen[1]}, {}
+
+        made_of = depends | {"version": [work.VERSION, fitting.VERSION], "seed": seed}
+        return made_once(folder / f"parts_made_seed{seed}.safetensors", made_of, make)[0]
 
     def made(source: str, seed: int) -> Pictures:
         if source.startswith("vae"):
-            return vae(seed)[source == "vae_gc"]
+            return vae(seed)[source], vae(seed)[f"{source}_labels"]
         choice = {"id_choice": "generative"} if source == "da_fusion_filter" else {}
         chosen = main.model_copy(update={"training": main.training.model_copy(update=choice)})
         pools = build_pools(Arm.CROSS_ENTROPY, chosen, seed, _few(data, main, seed), synthetic(seed), None)
@@ -224,13 +239,6 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
         split: data.images.select((data.images.table["split"] == split).to_numpy()) for split in ("test", "field")
     }
     tests = {split: _pictures(prepared) for split, prepared in splits.items() if len(prepared.table)}
-    depends = {
-        "harness": p.harness.model_dump(mode="json", exclude={"mnist_shots"}), "sampling": p.sampling.model_dump(),
-        "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
-        "data": tensor_digest(*_pictures(data.images)), "splits": "".join(data.images.table["split"].str[:2]),
-        "shots": main.data.shots, "genuine": tensor_digest(*encoder.state_dict().values()),
-        "passed": base.digest if base.through_vae else "",
-    }  # fmt: skip
     sources = ("vae", "vae_gc", *DA_FUSION)
     return Bench("parts", own, True, 0.5, lambda seed: _pictures(_few(data, main, seed)), tests, sources, made, depends)
 
