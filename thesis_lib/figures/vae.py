@@ -139,11 +139,17 @@ def only_generated(results: pd.DataFrame, language: str = "en") -> Figure:
         for index, method in enumerate(dict.fromkeys(summary["method"])):
             rows = summary[(summary["method"] == method) & summary[column].notna()].sort_values("at")
             if method == "none":
-                ax.plot(rows["at"], 100 * rows[column], color="0.2", linewidth=0.9, linestyle=":")
+                dotted: Any = {"color": "0.2", "linewidth": 0.9, "linestyle": ":"}
+                if len(rows) == 1:
+                    ax.axhline(100 * rows[column].iloc[0], **dotted)
+                ax.plot(rows["at"], 100 * rows[column], **dotted)
                 continue
             style = series_style(index)
-            ax.plot(rows["at"], 100 * rows[column], markersize=3, label=study_word(method, language), **style)
-            if column == "mean":
+            at = rows["at"] * (1.03 ** (index - 2.5) if len(rows) == 1 else 1)  # side by side where there is one number
+            ax.plot(at, 100 * rows[column], markersize=3, label=study_word(method, language), **style)
+            if column == "mean" and len(rows) == 1:
+                ax.vlines(at, 100 * rows["low"], 100 * rows["high"], color=style["color"])
+            elif column == "mean":
                 ax.fill_between(rows["at"], 100 * rows["low"], 100 * rows["high"], color=style["color"], alpha=0.15,
                                 linewidth=0)  # fmt: skip
         ax.set(title=study_word(title, language), xlabel=study_word("generated", language))
