@@ -137,11 +137,12 @@ def whole_set(p: VaeParameters, name: str, seed: int, folder: Path) -> list[Row]
     train = table.split == "train"
     x, y = standardised(table, train), torch.from_numpy(table.y)
     settings = PUBLISHED_SETS[name]
+    counts = counts_to_generate(y[train], settings.balance)
     generated = _prior_samples(
-        p, table, x[train], y[train], counts_to_generate(y[train], settings.balance),
+        p, table, x[train], y[train], counts,
         p.proben1.mix_in if settings.mix_in else 0.0, p.proben1.betas, seed, folder / f"{name}_seed{seed}.safetensors",
     )  # fmt: skip
-    again = repeated_rows(y[train], counts_to_generate(y[train], settings.balance), seed)
+    again = repeated_rows(y[train], counts, seed)
     generated["repeated", ""] = (x[train][again], y[train][again])
     test = (x[table.split == "test"].numpy(), table.y[table.split == "test"])
     real = (x[train].numpy(), table.y[train])
