@@ -29,7 +29,6 @@ from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.randomness import torch_generator
 from thesis_lib.sections import Kind, ViewParameters
 from thesis_lib.tensors import made_once, tensor_digest
-from thesis_lib.vae import fitting, work
 from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits
 from thesis_lib.vae.fitting import fit
@@ -37,7 +36,7 @@ from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS, VAE
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import HarnessParameters, VaeParameters
 from thesis_lib.vae.sampling import draw_codes
-from thesis_lib.vae.work import Items, Row, row
+from thesis_lib.vae.work import Items, Row, row, versions
 
 DIGIT_VIEWS = ViewParameters(crop_scale=(0.7, 1.0), jitter_probability=0.0, grey_probability=0.0)
 Pictures = tuple[Tensor, Tensor]
@@ -146,8 +145,8 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
     else:
         views = Views(size, ranges, bench.mirror)
     mix = mixup_or_cutmix(classes) if method == "mixup_cutmix" else None
-    workplace = folder / f"{bench.name}_{method}_seed{seed}"
-    network, _ = pretrain(arm, pools, p, seed, workplace, views=views, mix=mix)
+    work = folder / f"{bench.name}_{method}_seed{seed}"
+    network, _ = pretrain(arm, pools, p, seed, work, views=views, mix=mix)
     rows = []
     shots, made = len(labels) // classes, len(pools[Kind.ID].labels) // classes if source in MADE else 0
     for split, (pictures, truth) in bench.tests.items():
@@ -161,7 +160,7 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
                 row("harness", bench.name, method, seed, value, shots=shots, generated=made, metric=f"{metric}/{split}",
                     classifier=p.encoder.architecture)
             )  # fmt: skip
-    shutil.rmtree(workplace)  # the checkpoint has served
+    shutil.rmtree(work)  # the checkpoint has served
     return rows
 
 
@@ -219,7 +218,7 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
             plain, chosen = part_pictures(p, _few(data, main, seed), encoder, seen, seed, own_vae)
             return {"vae": plain[0], "vae_labels": plain[1], "vae_gc": chosen[0], "vae_gc_labels": chosen[1]}, {}
 
-        made_of = depends | {"version": [work.VERSION, fitting.VERSION], "seed": seed}
+        made_of = depends | {"version": versions(), "seed": seed}
         return made_once(folder / f"parts_made_seed{seed}.safetensors", made_of, make)[0]
 
     def made(source: str, seed: int) -> Pictures:

@@ -26,6 +26,11 @@ def row(section: str, data: str, method: str, seed: int, value: float, **more: A
     return empty | {"section": section, "data": data, "method": method, "seed": seed, "value": value} | more
 
 
+def versions() -> list[int]:
+    """Of the code that measures and of the code that trains VAEs: part of what everything kept is made of."""
+    return [VERSION, fitting.VERSION]
+
+
 def run_items(items: Items, folder: Path, made_of: Mapping[str, Any], title: str) -> pd.DataFrame:
     """Do what is not done yet and return the results of all.
 
@@ -39,7 +44,7 @@ def run_items(items: Items, folder: Path, made_of: Mapping[str, Any], title: str
         The rows, with the columns `COLUMNS`, in the items' order.
     """
     rows: list[Row] = []
-    asked = {"made_of": {"version": [VERSION, fitting.VERSION], **made_of}}
+    asked = {"made_of": {"version": versions(), **made_of}}
     for name, compute in tqdm(items.items(), desc=title):
         file = folder / f"{name}.json"
         kept = read_json(file, "") if file.exists() else {}
