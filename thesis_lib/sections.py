@@ -1,6 +1,7 @@
 """The sections of a main experiment's parameters, and the kinds of pictures that they speak of."""
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -156,6 +157,21 @@ class GenerationParameters(Section):
         sets |= {"background": (Kind.ID, self.background)} if self.background else {}
         return sets | ({"sibling": (Kind.NEAR_OOD, self.sibling)} if self.sibling else {})
 
+    @property
+    def masked_sets(self) -> list[str]:
+        """The sets whose pictures change by the object's mask, so that their sources must have one."""
+        return [name for name, (_, settings) in self.sets.items() if settings.mask != "none"]
+
+    def mask_problem(self, classes: Iterable[str], masked: Iterable[str]) -> str:
+        """A sentence about the classes that have no source with a mask though a set needs one; empty without such."""
+        without = sorted(set(classes) - set(masked))
+        if not (without and self.masked_sets):
+            return ""
+        remedy = " ".join(f"--set generation.{name}.mask=none" for name in self.masked_sets)
+        return (
+            f"classes {without} have no source picture with a mask: add masks, or let all of a picture change, {remedy}"
+        )
+
     @model_validator(mode="after")
     def _sets_fit(self) -> "GenerationParameters":
         for name, (_, settings) in self.sets.items():
@@ -259,7 +275,7 @@ class TrainingParameters(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     checkpoint_every: Positive = 200
     views: ViewParameters = ViewParameters()
 

@@ -52,6 +52,11 @@ def warn_of_slow_bf16(precision: str, parameter: str, instead: str) -> None:
         )
 
 
+def weight_files(folder: Path, variant: str = "") -> list[Path]:
+    """The safetensors files of a diffusers model's part: the plain ones, or those of a variant such as `.fp16`."""
+    return [file for file in sorted(folder.glob("*.safetensors")) if "".join(file.suffixes[:-1]) == variant]
+
+
 def tensor_digest(*tensors: torch.Tensor) -> str:
     """Sixteen hexadecimal digits of the tensors' contents."""
     sha = hashlib.sha256()

@@ -114,6 +114,13 @@ def test_masks_of_any_mode(tmp_path, mode, draw):
     assert picture.shape == (4, 6, 3) and (mask == on).all()
 
 
+def test_sixteen_bits_of_grey_keep_their_shades(tmp_path):
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    picture, _ = decode(str(tmp_path / "ramp.png"))
+    assert picture.shape == (64, 64, 3) and (picture == (ramp // 256)[..., None]).all()
+
+
 def test_pictures_are_turned_upright(tmp_path):
     image = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
     exif = image.getexif()

@@ -108,6 +108,15 @@ def test_bad_input_gets_one_sentence(eth, plain, tmp_path):
     (plain / "zébra").mkdir()
     with pytest.raises(ThesisError, match="not safe in paths"):
         read_folder(plain, FolderParameters(split_by="random"))
+    (plain / "masks").mkdir()
+    with pytest.raises(ThesisError, match=r"masks would be a class: move the class folders into .*images"):
+        read_folder(plain)
+    (eth / "masks").rename(eth / "kept")
+    (eth / "masks").mkdir()
+    with pytest.raises(ThesisError, match=r"no mask of any picture.*masks/CLASS/NAME\.png"):
+        read_folder(eth)
+    (eth / "masks").rmdir()
+    (eth / "kept").rename(eth / "masks")
     with pytest.warns(UserWarning, match="9 classes were asked for, there are 4"):
         read_folder(eth, num_classes=9)
 

@@ -1,7 +1,11 @@
+import json
+import shutil
+
 import pandas as pd
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
+from safetensors.torch import load_file, save_file
 
 from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.concepts import Concepts, load_concepts, placeholder, save_concepts
@@ -61,6 +65,68 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_model_folder, shots, tmp_p
     for name in CLASSES:
         assert torch.equal(whole.vectors()[name], resumed.vectors()[name])
     assert sorted(history["step"].unique()) == list(range(6))
+
+
+def test_concepts_of_other_pictures_are_not_continued(tiny_model_folder, shots, tmp_path):
+    table, pictures, masks = shots
+    base = ModelParameters(base=str(tiny_model_folder), size=32)
+    first, _ = learn(load_base_model(base), shots, tmp_path)
+    other = (table, pictures.flip(0), masks)
+    again, _ = learn(load_base_model(base), other, tmp_path)
+    fresh, _ = learn(load_base_model(base), other, tmp_path / "fresh")
+    assert torch.equal(again.vectors()["gear"], fresh.vectors()["gear"])
+    assert not torch.equal(again.vectors()["gear"], first.vectors()["gear"])
+
+
+def test_in_fp16_no_gradient_is_lost(tiny_model_folder, shots, tmp_path):
+    """As a mean over all latents they are below what fp16 can hold: at 512 px most would be 0."""
+    many = SHORT.model_copy(update={"steps": 1, "batch": 64})
+    gradients = []
+    for precision in ("fp32", "fp16"):
+        base = load_base_model(ModelParameters(base=str(tiny_model_folder), size=32, precision=precision))
+        concepts, _ = learn(base, shots, tmp_path / precision, many)
+        gradients.append(concepts.embedding.rows.grad.flatten())
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.9999  # 0.9996 without the scale, 0.999994 with it
+
+
+def test_a_model_is_itself_in_any_precision_and_not_when_something_is_fused_into_it(tiny_model_folder, tmp_path):
+    def digest(folder, precision):
+        return load_base_model(ModelParameters(base=str(folder), size=32, precision=precision)).digest
+
+    own = digest(tiny_model_folder, "fp32")
+    assert digest(tiny_model_folder, "fp16") == own
+    fused = tmp_path / "fused"
+    shutil.copytree(tiny_model_folder, fused)
+    file = fused / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if "attn1.to_q" in name)
+    save_file(weights | {name: weights[name] + 0.1}, file, {"format": "pt"})
+    assert digest(fused, "fp32") != own
+
+
+def test_a_folder_with_nothing_but_half_precision_is_read(tiny_model_folder, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model_folder, half)
+    for file in half.rglob("*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    whole = load_base_model(ModelParameters(base=str(tiny_model_folder), size=32))
+    assert load_base_model(ModelParameters(base=str(half), size=32)).digest == whole.digest
+
+
+def test_the_scheduler_is_that_of_diffusers_pipelines_whatever_its_file_lacks(tiny_model_folder, tmp_path):
+    sparse = tmp_path / "sparse"
+    shutil.copytree(tiny_model_folder, sparse)
+    file = sparse / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in config.items() if k not in ("clip_sample", "steps_offset")}))
+    ours = load_base_model(ModelParameters(base=str(sparse), size=32)).scheduler.config
+    theirs = StableDiffusionImg2ImgPipeline.from_pretrained(sparse).scheduler.config
+    assert (ours.clip_sample, ours.steps_offset) == (theirs.clip_sample, theirs.steps_offset) == (False, 1)
+
+
+def test_pictures_that_are_not_finite_are_refused(tiny_base):
+    with pytest.raises(ThesisError, match=r"not finite, in float32: set model\.precision=fp32"):
+        tiny_base.decode(torch.full((2, 4, tiny_base.latent_side, tiny_base.latent_side), torch.nan))
 
 
 def test_saved_concepts_come_back_and_diffusers_reads_them(tiny_model_folder, tiny_base, shots, tmp_path):

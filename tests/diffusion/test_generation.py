@@ -9,7 +9,7 @@ from thesis_lib.diffusion.augmentation import as_seen
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.manifest import read_manifest, sets_of
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.sections import GenerationParameters, SetParameters
 
 P = GenerationParameters(
@@ -85,6 +85,17 @@ def test_shards_make_the_same_pictures(tiny_base, shots, tmp_path):
     assert a[0].equals(b[0]) and (a[1].int() - b[1].int()).abs().max() <= 1
 
 
+def test_a_shard_does_not_take_anothers_older_pictures_for_its_own(tiny_base, shots, tmp_path):
+    make(tiny_base, shots, tmp_path)
+    (tmp_path / "manifest.parquet").unlink()
+    other = P.model_copy(update={"near_ood": P.near_ood.model_copy(update={"guidance_scales": [7.0]})})
+    make(tiny_base, shots, tmp_path, other, shard=(0, 2))
+    assert not (tmp_path / "manifest.parquet").exists()
+    make(tiny_base, shots, tmp_path, other, shard=(1, 2))
+    manifest, _ = read_manifest(tmp_path)
+    assert set(manifest.loc[manifest["kind"] == "near_ood", "guidance_scale"]) == {7.0}
+
+
 def test_a_missing_or_broken_picture_is_named(tiny_base, shots, tmp_path):
     make(tiny_base, shots, tmp_path)
     broken = sorted(tmp_path.rglob("*.png"))[0]
@@ -97,7 +108,8 @@ def test_empty_masks_are_not_chosen_as_sources(shots):
     table, _, masks = shots
     some = masks.clone()
     some[0] = False
-    assert 0 not in choose_sources(table, some, P.model_copy(update={"sources": 3}), 0).index
+    with pytest.warns(ThesisWarning, match="there are fewer training pictures with a mask of: bolt 2;"):
+        assert 0 not in choose_sources(table, some, P.model_copy(update={"sources": 3}), 0).index
     some[:3] = False
     with pytest.raises(ThesisError, match=r"\['bolt'\] have no source picture with a mask"):
         choose_sources(table, some, P, 0)

@@ -46,6 +46,9 @@ def test_psnr_and_change_in_closed_form():
     other[:, :, 4:] = 255  # outside the mask, it must not count
     assert psnr_inside(pictures, other, mask).item() == pytest.approx(-20 * math.log10(0.2), rel=1e-5)
     assert change_inside(pictures, other, mask).item() == pytest.approx(51)
+    no_mask = torch.zeros_like(mask)
+    whole = math.sqrt((0.2**2 + 1) / 2)
+    assert psnr_inside(pictures, other, no_mask).item() == pytest.approx(-20 * math.log10(whole), rel=1e-5)
 
 
 def test_separability_is_chance_for_equal_and_high_for_blurred_pictures():

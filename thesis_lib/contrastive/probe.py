@@ -48,10 +48,12 @@ def train_probe(
     cached: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.no_grad():
         for i, pool in enumerate([*pools, *([outliers] if outliers else [])]):
-            unit = to_unit_range(pool.pictures.to(device), encoder_parameters.size)
-            seen = [draw(unit, 1, derive_seed(seed, "probe", i, v)).squeeze(1) for v in range(parameters.views)]
-            features = torch.cat([encoder(chunk) for view in seen for chunk in view.split(256)])
-            cached.append((features.float().cpu(), pool.labels.repeat(parameters.views)))
+            parts = [to_unit_range(part.to(device), encoder_parameters.size) for part in pool.pictures.split(256)]
+            unit, collected = torch.cat(parts), []
+            for v in range(parameters.views):
+                view = draw(unit, 1, derive_seed(seed, "probe", i, v)).squeeze(1)
+                collected += [encoder(chunk).float().cpu() for chunk in view.split(256)]
+            cached.append((torch.cat(collected), pool.labels.repeat(parameters.views)))
     outside = cached.pop()[0] if outliers else None
     classifier = Classifier(encoder.num_features, num_classes)
     with torch.random.fork_rng([]):

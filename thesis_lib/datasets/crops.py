@@ -124,7 +124,10 @@ def decode(path: str, mask_path: str = "") -> tuple[NDArray[np.uint8], NDArray[n
         ThesisError: A file is missing or broken, or picture and mask differ in size.
     """
     with _opened(path) as opened:
-        picture = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+        upright = ImageOps.exif_transpose(opened)
+        if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            upright = Image.fromarray((np.asarray(upright) // 256).clip(0, 255).astype(np.uint8))
+        picture = np.asarray(upright.convert("RGB"))
     if not mask_path:
         return picture, np.zeros(picture.shape[:2], dtype=bool)
     with _opened(mask_path) as opened:

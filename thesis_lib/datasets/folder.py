@@ -36,7 +36,7 @@ def read_folder(
 
     Raises:
         ThesisError: The folder is missing or has no class folders, a class has no or too few pictures, a held-out class
-            is unknown, a file name names no object.
+            is unknown, a file name names no object, there are masks and none fits.
 
     Warns:
         ThesisWarning: There are fewer classes than asked for.
@@ -49,6 +49,10 @@ def read_folder(
         pictures = list(_pictures(where, classes[name], options.split_by))
         splits = _divide({row["capture_group"] for row in pictures}, options, where / name)
         rows += [{**row, "class_name": name, "label": label, "split": splits[row["capture_group"]]} for row in pictures]
+    if (where / "masks").is_dir() and not any(row["mask_path"] for row in rows):
+        raise ThesisError(
+            f"{where / 'masks'} has no mask of any picture: the mask of images/CLASS/NAME.jpg is masks/CLASS/NAME.png"
+        )
     return build_table(rows, where)
 
 
@@ -93,6 +97,8 @@ def _class_folders(root: str | Path) -> tuple[Path, dict[str, Path]]:
     found = subfolders(where / "images") or subfolders(where)  # images/<class>/... as in ETH-80, or <class>/...
     if not found:
         raise ThesisError(f"{where} has no class folders: put the pictures of each class into a folder of its own")
+    if where / "masks" in found:
+        raise ThesisError(f"{where / 'masks'} would be a class: move the class folders into {where / 'images'}")
     return where, {check_name(path.name, where): path for path in found}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -11,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from thesis_lib.errors import ThesisError
 from thesis_lib.sections import ModelParameters
-from thesis_lib.tensors import best_device
+from thesis_lib.tensors import best_device, weight_files
 
 BUNDLED = Path(__file__).parent / "miniature_parts"
 
@@ -42,6 +43,11 @@ class BaseModel:
     autocast: torch.dtype | None = None
 
     @property
+    def _batch(self) -> int:
+        """Pictures that pass the VAE at once: about 3 GB of fp16 activations, whatever their size."""
+        return max(1, min(32, 2**21 // self.size**2))
+
+    @property
     def latent_side(self) -> int:
         """Side of the latents of a picture of `size` pixels."""
         return self.size // 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -57,18 +63,17 @@ class BaseModel:
         return alpha_bar / (1 - alpha_bar)
 
     @torch.no_grad()
-    def encode(self, pictures: torch.Tensor, batch: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the pictures' scaled latents.
 
         Args:
             pictures: uint8 (n, 3, size, size).
-            batch: Pictures at a time.
 
         Returns:
             Two tensors (n, 4, latent_side, latent_side) in float32 on the CPU.
         """
         means, stds = [], []
-        for chunk in pictures.split(batch):
+        for chunk in pictures.split(self._batch):
             unit = (chunk.to(self.device, torch.float32) / 127.5 - 1).to(self.dtype)
             posterior = self.vae.encode(unit).latent_dist
             means.append(posterior.mean.float().cpu() * self.scaling_factor)
@@ -76,13 +81,22 @@ class BaseModel:
         return torch.cat(means), torch.cat(stds)
 
     @torch.no_grad()
-    def decode(self, latents: torch.Tensor, batch: int = 32) -> torch.Tensor:
-        """Scaled latents (n, 4, h, w) to uint8 pictures (n, 3, size, size) on the CPU."""
-        decoded = [
-            self.vae.decode(chunk.to(self.device, self.dtype) / self.scaling_factor).sample.float().cpu()
-            for chunk in latents.split(batch)
-        ]
-        return ((torch.cat(decoded) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (n, 4, h, w) to uint8 pictures (n, 3, size, size) on the CPU.
+
+        Raises:
+            ThesisError: A picture is not finite; it would come out black.
+        """
+        pictures = []
+        for chunk in latents.split(self._batch):
+            decoded = self.vae.decode(chunk.to(self.device, self.dtype) / self.scaling_factor).sample.float().cpu()
+            if not bool(decoded.isfinite().all()):
+                raise ThesisError(
+                    f"{self.name} made pictures with values that are not finite, in {str(self.dtype)[6:]}: set "
+                    "model.precision=fp32"
+                )
+            pictures.append(((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8))
+        return torch.cat(pictures)
 
     def tokenize(self, prompts: list[str]) -> torch.Tensor:
         """Token ids (n, context); a prompt longer than the context is refused, not cut."""
@@ -122,14 +136,16 @@ def load_base_model(parameters: ModelParameters) -> BaseModel:
     dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     automatic = torch.float16 if device.type == "cuda" else torch.float32
     dtype = dtypes.get(parameters.precision, automatic)
+    weights: dict[str, Any] = {"use_safetensors": True}
+    if not weight_files(source / "unet") and weight_files(source / "unet", ".fp16"):
+        weights["variant"] = "fp16"
     try:
-        vae = AutoencoderKL.from_pretrained(location, subfolder="vae", torch_dtype=dtype, use_safetensors=True)
-        unet = UNet2DConditionModel.from_pretrained(location, subfolder="unet", torch_dtype=dtype, use_safetensors=True)
-        text_encoder = CLIPTextModel.from_pretrained(
-            location, subfolder="text_encoder", dtype=dtype, use_safetensors=True
-        )
+        vae = AutoencoderKL.from_pretrained(location, subfolder="vae", torch_dtype=dtype, **weights)
+        unet = UNet2DConditionModel.from_pretrained(location, subfolder="unet", torch_dtype=dtype, **weights)
+        text_encoder = CLIPTextModel.from_pretrained(location, subfolder="text_encoder", dtype=dtype, **weights)
         tokenizer = CLIPTokenizer.from_pretrained(location, subfolder="tokenizer")
-        scheduler = DDIMScheduler.from_pretrained(location, subfolder="scheduler")
+        # latents are not bounded, and step 0 would be none: as diffusers' own pipelines of these models have it
+        scheduler = DDIMScheduler.from_pretrained(location, subfolder="scheduler", clip_sample=False, steps_offset=1)
     except (OSError, ValueError) as error:
         raise ThesisError(
             f"model.base: {base} cannot be loaded as a Stable Diffusion ({' '.join(str(error).split())[:200]}); "
@@ -158,10 +174,9 @@ def load_base_model(parameters: ModelParameters) -> BaseModel:
 
 
 def _digest(*modules: nn.Module) -> str:
-    """Ten hexadecimal digits from each module's first and last weights: enough to tell two models apart."""
+    """Ten hexadecimal digits of a few weights of every tensor, the same in fp32 and fp16: tells two models apart."""
     sha = hashlib.sha256()
     for module in modules:
-        weights = list(module.parameters())
-        for weight in (weights[0], weights[-1]):
-            sha.update(weight.detach().float().cpu().flatten()[:4096].numpy().tobytes())
+        for weight in module.parameters():
+            sha.update(weight.detach().flatten()[:64].half().cpu().numpy().tobytes())
     return sha.hexdigest()[:10]

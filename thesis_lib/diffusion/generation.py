@@ -7,6 +7,7 @@ the work can be divided among machines that share a folder.
 import dataclasses
 import itertools
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 from thesis_lib.diffusion.augmentation import Request, as_seen, augment, insertion_timestep, region_masks
 from thesis_lib.diffusion.base import BaseModel
 from thesis_lib.diffusion.concepts import Concepts
-from thesis_lib.errors import ThesisError
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.randomness import derive_seed, numpy_generator
 from thesis_lib.sections import GenerationParameters, SetParameters
 from thesis_lib.storage import atomic, write_table
@@ -45,14 +46,21 @@ def choose_sources(shots: pd.DataFrame, masks: torch.Tensor, p: GenerationParame
 
     Raises:
         ThesisError: A class has no picture with a mask although the change is to be limited by it.
+
+    Warns:
+        ThesisWarning: A class has fewer sources than asked for.
     """
-    masked = [name for name, (_, settings) in p.sets.items() if settings.mask != "none"]
-    usable = shots[masks.flatten(1).any(1).numpy()] if masked else shots
-    without = sorted(set(shots["class_name"]) - set(usable["class_name"]))
-    if without:
-        raise ThesisError(
-            f"classes {without} have no source picture with a mask, which generation's sets {masked} need: set their "
-            "mask to none"
+    usable = shots[masks.flatten(1).any(1).numpy()] if p.masked_sets else shots
+    if problem := p.mask_problem(shots["class_name"], usable["class_name"]):
+        raise ThesisError(problem)
+    there = usable.groupby("class_name", sort=True).size()
+    if fewer := [f"{name} {count}" for name, count in there.items() if count < p.sources]:
+        which = "training pictures with a mask" if p.masked_sets else "training pictures"
+        warnings.warn(
+            f"generation.sources asks for {p.sources} a class, there are fewer {which} of: {', '.join(fewer)}; these "
+            "classes get fewer synthetic pictures",
+            ThesisWarning,
+            stacklevel=2,
         )
     chosen = [
         numpy_generator(seed, "sources", str(name)).permutation(rows.index.to_numpy())[: p.sources]
@@ -213,7 +221,8 @@ def generate(
                     _write(folder / rows[i]["path"], picture, rows[i])
                 bar.update(len(batch))
         bar.close()
-    done = pd.DataFrame([row for row in rows if (folder / row["path"]).exists()])
+    own = set(mine)  # another machine's may still be older ones of the same name
+    done = pd.DataFrame([row for i, row in enumerate(rows) if i in own or _is_done(folder / row["path"], row)])
     if len(done) == len(rows):
         write_table(folder / "manifest.parquet", done)
     return done

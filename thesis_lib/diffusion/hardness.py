@@ -33,7 +33,7 @@ from thesis_lib.sections import (
     TrainingParameters,
 )
 from thesis_lib.storage import write_table
-from thesis_lib.tensors import bf16_is_native
+from thesis_lib.tensors import best_device, bf16_is_native
 
 GREY = 128
 SHARPNESS = 0.05
@@ -47,20 +47,20 @@ def on_grey(pictures: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def load_hardness_encoder(base: BaseModel, parameters: HardnessParameters) -> Encoder:
-    """The encoder that `hardness.encoder` names, frozen.
+    """The encoder that `hardness.encoder` names, frozen, on the GPU where there is one.
 
     Raises:
         ThesisError: The base model brought none, or the file is none of this project's encoders.
     """
     if parameters.encoder != "base":
-        return load_encoder(Path(parameters.encoder).expanduser())
+        return load_encoder(Path(parameters.encoder).expanduser()).to(best_device())
     path = base_folder(base.name) / HARDNESS_ENCODER
     if not path.is_file():
         raise ThesisError(
             f"hardness.encoder: the base model {base.name} brings no {HARDNESS_ENCODER}: give an encoder.safetensors "
             "that this project trained on other data, for example the arm real of another seed"
         )
-    return load_encoder(path)
+    return load_encoder(path).to(best_device())
 
 
 def train_hardness_encoder(
@@ -134,7 +134,8 @@ class Hardness:
 
     def features(self, pictures: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """L2-normalised penultimate features (n, d) of the objects of uint8 pictures."""
-        return F.normalize(extract_features(self.encoder, on_grey(pictures, masks), pictures.shape[-1]), dim=1)
+        size = self.encoder.settings.size
+        return F.normalize(extract_features(self.encoder, on_grey(pictures, masks), size), dim=1)
 
     def distances(self, features: torch.Tensor, without: np.ndarray | None = None) -> np.ndarray:
         """d_c of n features to every class: (n, classes).
@@ -156,7 +157,7 @@ class Hardness:
             if not bool(finite.any(1).all()):
                 raise ThesisError(
                     f"all training pictures of class {label} are of one capture group, so that a picture made from one "
-                    "cannot be compared with others: raise data.shots"
+                    "cannot be compared with others: hardness needs training pictures of two set-ups or objects"
                 )
             columns.append(near.where(finite, torch.zeros(())).sum(1) / finite.sum(1))
         return torch.stack(columns, 1).double().numpy() / self.scale

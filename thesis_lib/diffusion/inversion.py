@@ -18,7 +18,7 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.randomness import torch_generator
 from thesis_lib.sections import InversionParameters
 from thesis_lib.storage import write_table
-from thesis_lib.tensors import load_checkpoint, save_checkpoint
+from thesis_lib.tensors import load_checkpoint, save_checkpoint, tensor_digest
 
 TEMPLATES = (
     "a photo of a {}", "a photo of the {}", "the photo of a {}", "a photo of one {}", "a photo of my {}",
@@ -28,6 +28,10 @@ TEMPLATES = (
     "a photo of a nice {}",
 )  # fmt: skip
 """The usual templates of textual inversion without "a rendering of" and "a cool", as in the thesis."""
+GRADIENT_SCALE = 1024.0
+"""What the loss is multiplied with on its way back through the frozen networks, and the gradient divided by: as a mean
+over all latents its gradients are so small that in fp16 most are 0 (Micikevicius et al. 2018, arXiv 1710.03740). A
+power of two changes nothing in other precisions."""
 
 
 def initial_vectors(
@@ -85,7 +89,10 @@ def learn_concepts(
     ids = torch.stack([concepts.ids(prompts) for prompts in templates]).to(base.device)
     optimizer = torch.optim.AdamW([embedding.rows], lr=p.learning_rate, weight_decay=0.0)
     path = folder / "checkpoint.safetensors"
-    expected = {"parameters": p.model_dump(mode="json"), "seed": seed, "model": base.digest, "classes": list(classes)}
+    expected = {
+        "parameters": p.model_dump(mode="json"), "seed": seed, "model": base.digest, "classes": list(classes),
+        "pictures": tensor_digest(pictures, labels), "precision": str(base.dtype),
+    }  # fmt: skip
     first = load_checkpoint(path, {"concepts": embedding}, optimizer, expected=expected)
     history_path = folder / "history.parquet"
     history = json.loads(pd.read_parquet(history_path).to_json(orient="records")) if first else []
@@ -112,9 +119,13 @@ def learn_concepts(
         predicted = base.unet(noisy.to(base.device, base.dtype), timesteps.to(base.device), text).sample
         losses = F.mse_loss(predicted.float().cpu(), target, reduction="none").mean((1, 2, 3))
         optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
+        (GRADIENT_SCALE * losses.mean()).backward()
         if embedding.rows.grad is None or not torch.isfinite(embedding.rows.grad).all():
-            raise ThesisError(f"textual inversion: no finite gradient at step {step}; lower inversion.learning_rate")
+            raise ThesisError(
+                f"textual inversion: no finite gradient at step {step}; lower inversion.learning_rate, or, with "
+                "model.precision=fp16, take bf16 or fp32"
+            )
+        embedding.rows.grad /= GRADIENT_SCALE
         touched |= embedding.rows.grad.abs().sum(1).cpu() > 0
         optimizer.step()
         history += [

@@ -64,6 +64,9 @@ def read_passed(data: PreparedData, through_vae: bool, folder: Path) -> Prepared
         file = folder / f"{name}.passed.safetensors"
         tensors, metadata = load_tensors(file) if file.exists() else ({}, {})
         if metadata.get("crops") != tensor_digest(prepared.pictures):
-            raise ThesisError(f"{file} is missing or belongs to other crops: run notebook 01 again")
+            raise ThesisError(
+                f"{file} is missing or belongs to other crops: run notebook 01 again, or delete "
+                f"{folder / 'stage.json'} and give the thesis run command again"
+            )
         passed[name] = dataclasses.replace(prepared, pictures=tensors["pictures"])
     return dataclasses.replace(data, **passed)

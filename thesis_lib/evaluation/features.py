@@ -61,7 +61,7 @@ def collect_features(
                         evaluation.odin_temperature,
                         evaluation.odin_epsilon,
                     )
-                    for chunk in pictures.split(256)
+                    for chunk in pictures.split(32)  # gradients need memory
                 ]
             )
     return result

@@ -107,7 +107,7 @@ def saliency_maps(encoder: Encoder, classifier: Classifier, pictures: Tensor, la
     device, size = device_of(classifier), encoder.settings.size
     network = nn.Sequential(encoder, classifier).eval()
     maps = []
-    for chunk, targets in zip(pictures.split(256), labels.split(256), strict=True):
+    for chunk, targets in zip(pictures.split(32), labels.split(32), strict=True):
         unit = to_unit_range(chunk.to(device), size)
         coarse = hires_cam(network, explained_stage(encoder), unit, targets.to(device))
         maps.append(upsample(coarse, size, pictures.shape[-1]).cpu())

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from thesis_lib.contrastive.arms import build_pools
 from thesis_lib.contrastive.batches import Pool
+from thesis_lib.contrastive.encoders import Encoder
 from thesis_lib.contrastive.pretraining import Mix, pretrain
 from thesis_lib.contrastive.probe import extract_features
 from thesis_lib.contrastive.views import StrongViews, Views
@@ -265,7 +266,7 @@ def part_vae(p: VaeParameters, shots: Tensor, seed: int, file: Path) -> tuple[Pi
 
 
 def part_pictures(
-    p: VaeParameters, shots: PreparedSet, encoder: torch.nn.Module, seen: Callable[[Tensor], Tensor], seed: int,
+    p: VaeParameters, shots: PreparedSet, encoder: Encoder, seen: Callable[[Tensor], Tensor], seed: int,
     file: Path,
 ) -> tuple[Pictures, Pictures]:  # fmt: skip
     """Pictures that the parts' VAE makes, and as many that pass for real: the surer half of twice as many.
@@ -280,7 +281,7 @@ def part_pictures(
     count = 2 * p.harness.generated
     z, names = draw_codes(p.harness.sampling, mean, log_variance, labels, count, p.sampling, seed)
     made, bad = (seen(as_bytes(x)) for x in (trained.pictures(z), early.pictures(codes(early, unit)[0])))
-    features = [F.normalize(extract_features(encoder, x, x.shape[-1]), dim=1) for x in (made, real, bad)]
+    features = [F.normalize(extract_features(encoder, x, encoder.settings.size), dim=1) for x in (made, real, bad)]
     scores = pd.Series(Hardness.genuineness(*features))
     first = torch.arange(len(names)) % count < p.harness.generated
     kept = torch.tensor(surer_half(scores, [names.numpy()]).to_numpy())

@@ -26,8 +26,8 @@ def runs_folder(root: Path) -> Path:
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is here; told without importing torch."""
-    return Path("/proc/driver/nvidia/gpus").exists()
+    """Whether a GPU is here, NVIDIA's, also in WSL, or AMD's; told without importing torch."""
+    return any(Path(place).exists() for place in ("/proc/driver/nvidia/gpus", "/dev/dxg", "/dev/kfd"))
 
 
 def seeds_beside(parameters: Experiment) -> int:
