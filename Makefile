@@ -29,12 +29,12 @@ test: setup
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lab: setup
-	$(VENV)/bin/jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.extension_manager=readonly notebooks
+	$(VENV)/bin/jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.extension_manager=readonly --LabApp.default_url=/lab/tree/notebooks
 
 explorer: setup                   # notebook 03 as a page, on localhost with a token; EXPERIMENT=parameters/NAME.yaml
 	mkdir -p runs
 	$(VENV)/bin/papermill --prepare-only notebooks/03_augmentation_inspection.ipynb runs/.explorer.ipynb -p experiment $(EXPERIMENT)
-	$(VENV)/bin/voila --Voila.ip=127.0.0.1 --token runs/.explorer.ipynb
+	$(VENV)/bin/voila --Voila.ip=127.0.0.1 --Voila.auto_token=True runs/.explorer.ipynb
 
 lock: | $(UV)                     # the one step that chooses versions
 	$(COMPILE) -o requirements.lock

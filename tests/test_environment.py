@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -38,3 +39,13 @@ def test_notebooks_are_stripped_and_parametrised():
         assert "widgets" not in content["metadata"], f"{path.name} carries widget state"
         assert content["metadata"]["kernelspec"]["language"] == "python", path.name
         assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1, path.name
+
+
+def test_the_explorers_page_is_the_notebook_behind_a_random_token():
+    from voila.app import Voila
+
+    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "/voila " in line)
+    page = Voila()
+    page.parse_command_line(shlex.split(line)[1:])
+    assert page.extra_args == ["runs/.explorer.ipynb"] and page.ip == "127.0.0.1"
+    assert page.auto_token and not page.token

@@ -5,12 +5,14 @@ Unknown names, wrong types and values out of range are refused with one sentence
 
 import os
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from thesis_lib.errors import ThesisError
 from thesis_lib.sections import (
     DataParameters,
     EncoderParameters,
@@ -198,9 +200,20 @@ class Parameters(Common):
         """The arms and variants that run with a seed."""
         return [name for name in self.arm_names if seed in self.seeds_of(name)]
 
-    def drawn_with(self, seed: int) -> list[str]:
-        """The arms whose figures the analysis of a seed draws: of the first seed those that run with all seeds."""
-        return self.arms if seed == self.seeds[0] else []
+    def drawn_with(self, seed: int, wanted: Sequence[str] = ()) -> list[str]:
+        """The arms whose figures the analysis of a seed draws.
+
+        Args:
+            seed: The seed.
+            wanted: Those asked for; without, of the first seed those that run with all seeds.
+
+        Raises:
+            ThesisError: One asked for does not run with the seed.
+        """
+        there = self.arms_of(seed)
+        if unknown := [name for name in wanted if name not in there]:
+            raise ThesisError(f"draw: {unknown[0]} does not run with seed {seed}; there are: {', '.join(there)}")
+        return list(wanted) or (self.arms if seed == self.seeds[0] else [])
 
     def of_arm(self, name: str) -> tuple[Arm, "Parameters"]:
         """The arm behind a name, and the parameters it trains with."""

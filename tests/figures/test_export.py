@@ -53,13 +53,16 @@ def test_a_seed_and_arms_of_ones_own_are_exported(run, tmp_path):
     }
     assert all(file.is_file() for file in files)
     floats = (out / "floats.tex").read_text()
-    assert re.findall(r"\\label{fig:(.*)}", floats) == kept and r"Confusion matrix of the arm real on test" in floats
+    assert (
+        re.findall(r"\\label{fig:run-(.*)}", floats) == kept and r"Confusion matrix of the arm real on test" in floats
+    )
 
 
 def test_the_other_language_has_its_own_drawings_words_and_numbers(run, tmp_path):
     export(run, tmp_path / "de", "de", "en", ["real"], 0)
     export(run, tmp_path / "en", "en", "en", ["real"], 0)
     table = (tmp_path / "de/tables/tables-arms.tex").read_text()
+    assert r"\label{tab:run-tables-arms}" in table
     assert (
         "1,5" in table and "Mittel über Startwerte" in table and "ngerman" in (tmp_path / "de/figures.tex").read_text()
     )

@@ -26,9 +26,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
+NO_MASKS = {"sources": 2, "id": {"timesteps": [200], "mask": "none"}, "near_ood": {"timesteps": [500], "mask": "none"}}
+
+
 def parameters(**changes: object) -> Parameters:
     data = {"reader": "folder", "root": "pictures", "shots": 2}
-    return Parameters.model_validate({"name": "x", "data": data, "generation": {"sources": 2}} | changes)
+    return Parameters.model_validate({"name": "x", "data": data, "generation": NO_MASKS} | changes)
 
 
 def test_good_experiment(project: Path) -> None:
@@ -46,7 +49,11 @@ def test_good_experiment(project: Path) -> None:
         ({"model": {"base": "no/such/folder"}}, "is neither a folder nor a hub id"),
         ({"model": {"base": "tiny", "size": 24}}, "model.size: 24 does not fit"),
         ({"encoder": {"weights": "resnet.safetensors"}}, "resnet.safetensors is no file"),
-        ({"generation": {"sources": 2, "id": {"strengths": [0.01]}}}, "0.01 of 50 steps is 0 steps"),
+        ({"generation": NO_MASKS | {"id": {"strengths": [0.01], "mask": "none"}}}, "0.01 of 50 steps is 0 steps"),
+        (
+            {"generation": {"sources": 2}},
+            "no source picture with a mask: add masks, or let all of a picture change, --set",
+        ),
     ],
 )
 def test_what_is_wrong(project: Path, changes: dict[str, object], sentence: str) -> None:
@@ -57,6 +64,16 @@ def test_what_is_wrong(project: Path, changes: dict[str, object], sentence: str)
     (project / "tiny" / "model_index.json").touch()
     found, _, _ = problems(parameters(**changes), project)
     assert len(found) == 1 and sentence in found[0]
+
+
+def test_what_hardness_would_refuse_after_hours_is_said_before(project: Path) -> None:
+    asked = {"hardness": {"encoder": "own.safetensors"}, "training": {"near_ood_choice": "hardness"}}
+    (project / "own.safetensors").touch()
+    assert problems(parameters(**asked), project)[0] == []
+    folder = {"reader": "folder", "root": "pictures", "shots": 2, "folder": {"valid_share": 0.0, "test_share": 0.7}}
+    found, _, _ = problems(parameters(**asked, data=folder), project)
+    assert found[0].startswith("hardness needs validation pictures and there are none of cup, pear: choose")
+    assert "seed 0 has shots of one only of cup, pear: raise data.shots" in found[1] and len(found) == 2
 
 
 def test_broken_picture(project: Path) -> None:
@@ -77,7 +94,7 @@ def test_all_problems_at_once_on_the_command_line(project: Path) -> None:
 def test_estimate(project: Path, tmp_path: Path) -> None:
     asked = parameters()
     lines = estimate(asked, project, tmp_path / "x", classes=2)
-    assert lines[0] == "10 of 10 jobs would run, 32 synthetic pictures in all"
+    assert lines[0] == f"10 of 10 jobs would run in {tmp_path / 'x'}, 32 synthetic pictures in all"
     assert lines[-1].startswith("what is known together: about ")
     for job in all_jobs(asked):
         (tmp_path / "old" / job.folder).mkdir(parents=True, exist_ok=True)
@@ -88,10 +105,17 @@ def test_estimate(project: Path, tmp_path: Path) -> None:
 
 def test_estimate_admits_what_it_cannot_know(project: Path, tmp_path: Path) -> None:
     lines = estimate(parameters(model={"base": "owner/model"}), project, tmp_path / "x", classes=2)
-    assert sum("time unknown" in line for line in lines) == 3
+    unknown = [line.split()[0] for line in lines if "time unknown: no run with this base model yet" in line]
+    assert unknown == ["data", "inversion", "inspection", "generation"]
 
 
 def test_work_grows_with_what_is_asked() -> None:
     small, large = parameters(), parameters(generation={"sources": 2, "per_source": 8})
     assert work("generation", large, 2) == 2 * work("generation", small, 2)
     assert work("inversion", parameters(model={"size": 128}), 2) == 4 * work("inversion", small, 2)
+
+
+def test_time_is_unknown_where_nothing_like_it_was_measured(project: Path, tmp_path: Path) -> None:
+    large = parameters(encoder={"architecture": "resnet18", "width": 64, "size": 224})
+    lines = estimate(large, project, tmp_path / "x", classes=2)
+    assert [line.split()[0] for line in lines if "time unknown: no run with this network yet" in line] == ["training"]

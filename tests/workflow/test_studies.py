@@ -139,12 +139,11 @@ def test_check_speaks_of_the_main_run_that_a_study_reads(project: Path) -> None:
     assert found == [] and [remark.partition(" ")[0] for remark in remarks[:3]] == [
         "proben1.root", "mnist.root", "celeba.root",
     ]  # fmt: skip
-    assert remarks[3].startswith("seeds without DA-Fusion pictures, which are left out: 0, 1; runs/toy/seed0/synthetic")
-    assert remarks[3].endswith("(or: thesis run parameters/toy.yaml --until generation)")
+    assert remarks[3].startswith("seeds without DA-Fusion pictures, which are left out: 0, 1; they are made by ")
+    assert remarks[3].endswith(" thesis run parameters/toy.yaml --until generation --set seeds=[0,1] --name toy")
     write_json(project / "runs" / "toy" / "seed0" / "synthetic" / "stage.json", {"made_of": {}})
     older, *rest = problems(asked, project)[1][3:]
     assert "is not up to date" in older and "left out: 1; " in rest[0]
-    assert rest[0].endswith("add 1 to the seeds of parameters/toy.yaml and run it --until generation")
     (project / "parameters" / "toy.yaml").write_text("data: {num_classes: 3, shots: 999}")
     assert problems(asked, project)[0][0].startswith("parameters/toy.yaml: ")
     for experiment, sentence in (("pairs", "is a companion study: name a main"), ("none", "cannot read the parameter")):

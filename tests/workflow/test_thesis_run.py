@@ -70,14 +70,14 @@ def test_dry_run_starts_nothing(project: Path) -> None:
     dry = thesis(project, *RUN, "--set", "data.shots=9", "--dry-run")
     assert dry.returncode == 0
     assert dry.stdout.splitlines()[0].split() == ["data", "not", "done", "yet"]
-    assert dry.stdout.splitlines()[-1] == "8 of 8 jobs would run"
+    assert dry.stdout.splitlines()[-1] == "8 of 8 jobs would run: runs/toy"
     assert sorted(path.name for path in (project / "runs").iterdir()) == ["toy"]
 
 
 def test_changed_parameter_goes_to_a_run_of_its_own_unless_named(project: Path) -> None:
     dry = thesis(project, *TWO, "--set", "inversion.steps=9", "--name", "toy", "--dry-run")
     assert dry.stdout.splitlines()[0].split(maxsplit=2)[2] == "changed: inversion.steps"
-    assert dry.stdout.splitlines()[-1] == "1 of 2 jobs would run"
+    assert dry.stdout.splitlines()[-1] == "1 of 2 jobs would run: runs/toy"
 
 
 @pytest.mark.parametrize("arguments", [("--until", "paint"), ("--set", "data.shotz=3"), ("--set", "shots")])

@@ -10,7 +10,7 @@ from thesis_lib.figures.style import in_language
 from thesis_lib.figures.tables import escaped
 from thesis_lib.storage import atomic, write_text
 
-DOCUMENT = r"""% Made by `thesis figures`; floats.tex can be included in a thesis that loads the same packages.
+DOCUMENT = r"""% Made by `thesis figures`. A thesis with these packages and import has them by \import{FOLDER/}{floats}
 \documentclass{article}
 \usepackage[a4paper,textwidth=15cm,textheight=25cm]{geometry}
 \usepackage{booktabs,graphicx,tabularx}
@@ -25,6 +25,8 @@ BABEL = {"en": "english", "de": "ngerman"}
 
 def export(run: Path, out: Path, language: str, own: str, arms: Sequence[str], seed: int | None) -> list[Path]:
     """Copy a run's figures (PDF, PNG) and tables (LaTeX, CSV) and write `floats.tex` and `figures.tex`.
+
+    Labels begin with the run's name, so that several runs' floats can stand in one document.
 
     Args:
         run: The run's folder.
@@ -49,11 +51,13 @@ def export(run: Path, out: Path, language: str, own: str, arms: Sequence[str], s
         written += _copy(run / place, out / "figures" / name, language, own, ("pdf", "png"))
         floats.append(
             f"% notebook {notebook}\n\\begin{{figure}}\n\\centering\n\\includegraphics{{figures/{name}.pdf}}\n"
-            f"\\caption{{{escaped(caption(place, language))}}}\n\\label{{fig:{name}}}\n\\end{{figure}}\n"
+            f"\\caption{{{escaped(caption(place, language))}}}\n\\label{{fig:{run.name}-{name}}}\n\\end{{figure}}\n"
         )
     for place, notebook in find(run, TABLES, "tex"):
         name = place.replace("/", "-")
         written += _copy(run / place, out / "tables" / name, language, own, ("tex", "csv"))
+        text = written[-2].read_text(encoding="utf-8")
+        write_text(written[-2], text.replace(r"\label{tab:", rf"\label{{tab:{run.name}-"))
         floats.append(f"% notebook {notebook}\n\\input{{tables/{name}}}\n")
     for name, text in (("floats", "\n".join(floats)), ("figures", DOCUMENT.replace("LANGUAGE", BABEL[language]))):
         write_text(out / f"{name}.tex", text)

@@ -13,9 +13,9 @@ from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Experiment, Parameters, Study
 from thesis_lib.sections import HARDNESS_ENCODER
-from thesis_lib.workflow.project import has_gpu, resolve_paths, seeds_beside
+from thesis_lib.workflow.project import has_gpu, resolve_paths, seeds_beside, shown
 from thesis_lib.workflow.run import main_run
-from thesis_lib.workflow.stages import STAGES, all_jobs, plan, read_stamp, stages_of
+from thesis_lib.workflow.stages import STAGES, Stage, all_jobs, plan, read_stamp, stages_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,15 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
         if wanted and oracle is None:
             found.append(f"arms: {', '.join(wanted)} need oracle pictures and the data set has none: take them out")
         found += broken_pictures([*images["path"], *(path for path in images["mask_path"] if path)])
-        few_shot(images, parameters.data.shots, parameters.seeds[0])
+        if parameters.needs_hardness:
+            found += _hardness_problems(images, parameters)
+        has_mask = images["mask_path"] != ""
+        remarks.append(f"masks: {has_mask.sum()} of {len(images)} pictures have one")
+        for seed in parameters.seeds:
+            few = few_shot(images, parameters.data.shots, seed)
+            if problem := parameters.generation.mask_problem(few["class_name"], few["class_name"][has_mask[few.index]]):
+                found.append(problem)
+                break
     except ThesisError as error:
         found.append(str(error))
     return found, remarks, classes
@@ -116,17 +124,27 @@ def estimate(asked: Experiment, root: Path, run: Path, classes: int, cores: int 
             continue
         count = f"{stage.name:<12}{len(jobs):>3} job{'s' if len(jobs) > 1 else ' '}"
         rate = _measured_rate(stage.name, asked, run.parent, classes)
+        if rate is None and (unknown := _unmeasured(stage, asked)):
+            lines.append(f"{count}   time unknown: {unknown}")
+            continue
         at_once = 1 if stage.gpu and has_gpu() else cores // stage.threads_of(cores, seeds_beside(asked))
         one = START + (rate or SECONDS.get(stage.name, 0.0)) * work(stage.name, asked, classes)
         seconds = one * math.ceil(len(jobs) / at_once)
-        if rate is None and asked.model.base != "bundled" and stage.name in ("inversion", "inspection", "generation"):
-            lines.append(f"{count}   time unknown: no run with this base model yet")
-            continue
         lines.append(f"{count}   {_minutes(seconds)}")
         total += seconds
     pictures = sum(count for count, _ in _pictures(asked, classes)) * len(asked.seeds)
-    head = f"{len(todo)} of {len(all_jobs(asked))} jobs would run, {pictures} synthetic pictures in all"
+    where, every = shown(run, root), len(all_jobs(asked))
+    head = f"{len(todo)} of {every} jobs would run in {where}, {pictures} synthetic pictures in all"
     return [head, *lines, f"what is known together: about {_minutes(total)} on {cores} cores"]
+
+
+def _unmeasured(stage: Stage, asked: Parameters) -> str:
+    """Why `SECONDS` says nothing about a stage; empty where it does."""
+    if stage.gpu and has_gpu():
+        return "no such run on this GPU yet"
+    if stage.name == "training":
+        return "no run with this network yet" if asked.encoder.architecture != "resnet10" else ""
+    return "no run with this base model yet" if stage.gpu and asked.model.base != "bundled" else ""
 
 
 def work(stage: str, parameters: Parameters, classes: int) -> float:
@@ -192,22 +210,28 @@ def _study_problems(study: Study, root: Path) -> tuple[list[str], list[str]]:
     if main is None:
         return found, remarks
     found += [f"{main.experiment}: {sentence}" for sentence in problems(main.asked, root)[0]]
-    without = {}
+    without: list[int] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ThesisWarning)
         for seed in study.seeds:
             try:
                 main.require("generation", seed)
-            except ThesisError as error:
-                without[seed] = str(error)
+            except ThesisError:
+                without.append(seed)
     remarks += [str(warning.message) for warning in caught if warning.category is ThesisWarning]
     if without:
+        command = f"thesis run {main.experiment} --until generation"
+        if not set(without) <= set(main.asked.seeds):
+            every = ",".join(map(str, sorted({*main.asked.seeds, *without})))
+            command += f" --set seeds=[{every}] --name {main.name}"
         seeds = ", ".join(map(str, without))
-        remarks.append(f"seeds without DA-Fusion pictures, which are left out: {seeds}; {next(iter(without.values()))}")
+        remarks.append(f"seeds without DA-Fusion pictures, which are left out: {seeds}; they are made by {command}")
     return found, remarks
 
 
 def _base_problems(parameters: Parameters) -> Iterator[str]:
+    from thesis_lib.tensors import weight_files
+
     base = parameters.model.base
     if base == "bundled":
         return
@@ -220,7 +244,7 @@ def _base_problems(parameters: Parameters) -> Iterator[str]:
         yield f"model.base: {base} is no diffusers folder, it has no model_index.json: give what save_pretrained wrote"
         return
     for part in ("vae", "unet", "text_encoder"):
-        if not list((folder / part).glob("*.safetensors")):
+        if not (weight_files(folder / part) or weight_files(folder / part, ".fp16")):
             yield f"model.base: {base}/{part} has no safetensors file: save the model with safe_serialization=True"
     try:
         down = 1
@@ -231,6 +255,23 @@ def _base_problems(parameters: Parameters) -> Iterator[str]:
         return
     if parameters.model.size % down:
         yield f"model.size: {parameters.model.size} does not fit {base}: give a multiple of {down}"
+
+
+def _hardness_problems(images: "pd.DataFrame", parameters: Parameters) -> Iterator[str]:
+    """What `diffusion.hardness.Hardness` would refuse after all pictures are made."""
+    from thesis_lib.datasets import few_shot
+
+    classes, instead = set(images["class_name"]), "choose near-OOD timesteps yourself and near_ood_choice: all"
+    if without := sorted(classes - set(images["class_name"][images["split"] == "valid"])):
+        yield f"hardness needs validation pictures and there are none of {', '.join(without)}: {instead}"
+    for seed in parameters.seeds:
+        groups = few_shot(images, parameters.data.shots, seed).groupby("class_name")["capture_group"].nunique()
+        if alone := sorted(groups.index[groups < 2]):
+            yield (
+                f"hardness compares a picture with those of other objects or set-ups, and seed {seed} has shots of one "
+                f"only of {', '.join(alone)}: raise data.shots where there are more, or {instead}"
+            )
+            return
 
 
 def _counts(table: "pd.DataFrame", column: str) -> str:

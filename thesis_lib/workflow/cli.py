@@ -31,12 +31,14 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 File = Annotated[Path, typer.Argument(help="the experiment's parameter file", metavar="PARAMETERS")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="a changed parameter; repeatable", metavar="KEY=VALUE")]
 
+Name = Annotated[str | None, typer.Option(help="the run's folder inside runs/")]
+
 
 @commands.command()
 def run(
     parameters: File,
     set_: Sets = None,
-    name: Annotated[str | None, typer.Option(help="the run's folder inside runs/")] = None,
+    name: Name = None,
     cores: Annotated[int | None, typer.Option(min=1, help="processor cores; all when not given")] = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage", metavar="STAGE")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would run")] = False,
@@ -53,7 +55,8 @@ def run(
         todo = plan(asked, root, folder, until)
         for job, reason in todo.items():
             print(f"{job.label:<40} {reason}")
-        print(f"{len(todo)} of {len(all_jobs(asked, until))} jobs would run" if todo else "nothing to do")
+        would = f"{len(todo)} of {len(all_jobs(asked, until))} jobs would run" if todo else "nothing to do"
+        print(f"{would}: {shown(folder, root)}")
         return
     all_jobs(asked, until)  # refuses an unknown stage before anything is written
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,7 @@ def run(
             write_text(kept, text)
         todo = plan(asked, root, folder, until)
         if todo:
+            console.print(f"{len(todo)} of {len(all_jobs(asked, until))} jobs to run: {shown(folder, root)}")
             beside = 1 if profile else seeds_beside(asked)
             _snakemake(list(todo), root, folder, token, cores or _all_cores(), beside, profile)
     last = all_jobs(asked, until)[-1]
@@ -73,11 +77,11 @@ def run(
 
 
 @commands.command()
-def check(parameters: File, set_: Sets = None) -> None:
+def check(parameters: File, set_: Sets = None, name: Name = None) -> None:
     """Say what is wrong with a parameter file and the data it names, or what would run and about how long."""
     from thesis_lib.workflow.check import estimate, problems
 
-    root, asked = project_root(), _read(parameters, set_)
+    root, asked = project_root(), _read(parameters, set_, name)
     found, remarks, classes = problems(asked, root)
     print("\n".join(remarks))
     if found:
@@ -103,8 +107,14 @@ def figures(
     if (language := language or asked.language) not in LANGUAGES:
         raise ThesisError(f"--language {language}: choose one of {', '.join(LANGUAGES)}")
     target = out or folder / "print" / language
+    seed = asked.seeds[0] if seed is None else seed
+    known = asked.arm_names if isinstance(asked, Parameters) else []
+    if unknown := [f"--arm {name}" for name in arm or [] if name not in known]:
+        raise ThesisError(f"{unknown[0]}: {asked.name} has the arms {', '.join(known) or 'none'}")
+    if seed not in asked.seeds:
+        raise ThesisError(f"--seed {seed}: {asked.name} has the seeds {', '.join(map(str, asked.seeds))}")
     arms = arm or (list(asked.arms) if isinstance(asked, Parameters) else [])
-    written = export(folder, target, language, asked.language, arms, asked.seeds[0] if seed is None else seed)
+    written = export(folder, target, language, asked.language, arms, seed)
     for file in written:
         print(shown(file, root))
     print(f"{len(written)} files; pdflatex figures.tex in {shown(target, root)} prints them all")

@@ -33,7 +33,7 @@ class Run:
     root: Path
     """The project."""
     experiment: str
-    """The parameter file, relative to the project."""
+    """The parameter file, relative to the project; with overrides the run's own, which holds them."""
     asked: Experiment
     """The parameters as in the file."""
     notebooks: dict[str, str]
@@ -164,7 +164,8 @@ def open_run(experiment: str, overrides: str = "") -> Run:
         write_text(kept, text)
     graph = stages.stages_of(asked)
     notebooks = {stage.name: stages.cells_digest(root / "notebooks" / stage.notebook) for stage in graph}
-    return Run(resolve_paths(asked, root), folder, root, experiment, asked, notebooks)
+    file = shown(kept, root) if overrides else experiment
+    return Run(resolve_paths(asked, root), folder, root, file, asked, notebooks)
 
 
 def main_run(study: Study, root: Path) -> Run | None:

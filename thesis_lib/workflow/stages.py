@@ -58,7 +58,9 @@ class Stage:
 
 _DIFFUSION = "data model inversion generation hardness language"
 STAGES = (
-    Stage("data", "01_data_exploration.ipynb", "data", "image table", "data model language"),
+    Stage(
+        "data", "01_data_exploration.ipynb", "data", "image table", "data model language", gpu=True, minutes=240,
+    ),
     Stage(
         "inversion", "02_textual_inversion.ipynb", "seed{seed}/concepts", "concepts",
         "data model inversion generation.steps language", gpu=True, minutes=480,
@@ -348,17 +350,16 @@ def _main_prints(main: Parameters, seeds: Sequence[int], root: Path) -> list[str
 
 
 def _prints(path: str | None) -> list[str]:
-    """What tells the files at `path` apart: names, which is quick for a large data set, and samples of weights."""
+    """What tells the files at `path` apart: names and sizes, quick for a large data set, and samples of weights."""
     folder = Path(path or "none")
     files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
     prints = []
     for file in [folder] if folder.is_file() else files:
-        name = str(file.relative_to(folder if folder.is_dir() else folder.parent))
+        name, size = str(file.relative_to(folder if folder.is_dir() else folder.parent)), file.stat().st_size
         if file.suffix in (".safetensors", ".parquet"):  # retrained weights keep their size but differ everywhere
             with file.open("rb") as opened:
-                size = opened.seek(0, os.SEEK_END)
                 opened.seek(size // 2)
-                name += f" {size} {hashlib.sha256(opened.read(65536)).hexdigest()}"
+                name += f" {hashlib.sha256(opened.read(65536)).hexdigest()}"
         if file.suffix not in (".py", ".pyc") and not name.startswith(".") and "/." not in name:
-            prints.append(name)
+            prints.append(f"{name} {size}")
     return sorted(prints)
