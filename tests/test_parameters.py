@@ -77,3 +77,9 @@ def test_scores_are_needed_only_where_pictures_are_chosen_by_them(tmp_path):
     automatic = read(tmp_path, VARIANTS, "generation.near_ood={timesteps: auto}")
     assert automatic.needs_hardness
     assert automatic.generation_tried.near_ood.timesteps == automatic.hardness.candidates
+
+
+@pytest.mark.parametrize("bad", ["name=../elsewhere", "name=.hidden", "description=!!python/object/apply:os.getcwd []"])
+def test_no_name_leaves_the_runs_and_no_yaml_runs_code(tmp_path, bad):
+    with pytest.raises(ThesisError):
+        read(tmp_path, VARIANTS, bad)

@@ -1,3 +1,4 @@
+import math
 import os
 
 import pandas as pd
@@ -150,13 +151,53 @@ def test_killed_and_resumed_equals_uninterrupted(pools, arm, tmp_path, monkeypat
     assert len(history) == TRAINING.steps
 
 
-def test_simclr_takes_no_labels(pools, tmp_path):
+def test_simclr_takes_no_labels(pools, tmp_path, monkeypatch):
+    given, real = [], SupConLoss.forward
+    monkeypatch.setattr(SupConLoss, "forward", lambda *all_: given.append(all_[2]) or real(*all_))
     p = PARAMETERS.model_copy(update={"training": TRAINING.model_copy(update={"objective": "simclr", "steps": 1})})
-    _, history = pretrain(Arm.REAL, pools, p, 0, tmp_path / "a")
-    shuffled = dict(pools)
-    shuffled[Kind.REAL] = pool(4, 10)
-    _, same = pretrain(Arm.REAL, shuffled, p, 0, tmp_path / "b")
-    assert history["loss"].iloc[0] == pytest.approx(same["loss"].iloc[0])
+    pretrain(Arm.REAL, pools, p, 0, tmp_path / "simclr")
+    assert len(given[0].unique()) == len(given[0])
+    given.clear()
+    pretrain(Arm.REAL, pools, PARAMETERS, 0, tmp_path / "supcon")
+    assert len(given[0].unique()) == 3
+
+
+def test_a_checkpoint_of_other_pictures_settings_or_seed_is_not_continued(pools, tmp_path):
+    def weights(pools, parameters, seed, folder):
+        return pretrain(Arm.REAL, pools, parameters, seed, folder)[0].state_dict()
+
+    first = weights(pools, PARAMETERS, 0, tmp_path / "kept")
+    other = PARAMETERS.model_copy(update={"training": TRAINING.model_copy(update={"temperature": 0.2})})
+    for number, (where, parameters, seed) in enumerate(
+        (({Kind.REAL: pool(4, 60)}, PARAMETERS, 0), (pools, other, 0), (pools, PARAMETERS, 1))
+    ):
+        again = weights(where, parameters, seed, tmp_path / "kept")
+        fresh = weights(where, parameters, seed, tmp_path / f"fresh{number}")
+        assert all(torch.equal(again[name], fresh[name]) for name in fresh)
+        assert not all(torch.equal(again[name], first[name]) for name in fresh)
+
+
+def test_every_step_and_seed_draws_its_own_views_and_the_rate_is_a_cosine(pools, tmp_path, monkeypatch):
+    import thesis_lib.contrastive.pretraining as module
+
+    seeds, real = [], module.draw_views
+    monkeypatch.setattr(module, "draw_views", lambda *given: seeds.append(given[-1]) or real(*given))
+    _, history = pretrain(Arm.REAL, pools, PARAMETERS, 0, tmp_path / "a")
+    pretrain(Arm.REAL, pools, PARAMETERS, 1, tmp_path / "b")
+    assert len(set(seeds)) == 2 * TRAINING.steps
+    cosine = [0.05 * 0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
+    assert history["learning_rate"].tolist() == pytest.approx(cosine)
+
+
+def test_an_encoder_normalises_its_pictures():
+    mean, std = torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.1, 0.2, 0.3])
+    own, plain = Encoder(ENCODER, mean, std).eval(), Encoder(ENCODER, torch.zeros(3), torch.ones(3)).eval()
+    plain.backbone.load_state_dict(own.backbone.state_dict())
+    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        apart = plain((pictures - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
+        assert torch.allclose(own(pictures), apart, atol=1e-5)
+        assert not torch.allclose(own(pictures), plain(pictures), atol=1e-2)
 
 
 def test_without_a_head_the_loss_acts_on_the_representation(pools, tmp_path):
@@ -205,6 +246,8 @@ def test_knn_accuracy_against_scikit_learn():
     points, labels = torch.randn(40, 5, generator=generator), torch.randint(3, (40,), generator=generator)
     theirs = KNeighborsClassifier(1, metric="cosine").fit(bank, bank_labels).score(points, labels)
     assert knn_accuracy(bank, bank_labels, points, labels, 1) == pytest.approx(theirs)
+    three = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2]])
+    assert knn_accuracy(three, torch.tensor([0, 1, 1]), three[:1], torch.tensor([1]), 3) == 1  # two votes to one
 
 
 def test_views_are_seeded_and_have_no_black_corners():

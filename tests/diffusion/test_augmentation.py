@@ -3,6 +3,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
+from thesis_lib.diffusion import augmentation
 from thesis_lib.diffusion.augmentation import Request, augment, insertion_timestep, reconstruct, region_masks
 from thesis_lib.diffusion.concepts import Concepts
 from thesis_lib.errors import ThesisError
@@ -53,6 +54,25 @@ def test_a_picture_does_not_depend_on_its_batch(tiny_base, shots):
     alone = torch.cat([augment(tiny_base, concepts, pictures, latents, [r], 10, masks[:1]) for r in wanted])
     assert (together.int() - backwards.int()).abs().max() <= 1
     assert (together.int() - alone.int()).abs().max() <= 1
+
+
+def test_latents_are_held_at_the_source_outside_the_region_and_go_their_way_inside(tiny_base, shots, monkeypatch):
+    seen, real = [], augmentation.denoise
+
+    def spy(*given):
+        made = real(*given)
+        seen.append((given[6], made))
+        return made
+
+    monkeypatch.setattr(augmentation, "denoise", spy)
+    _, pictures, masks = shots
+    timestep, _ = insertion_timestep(tiny_base, 10, strength=0.8)
+    latents = tiny_base.encode(pictures[:3])
+    augment(tiny_base, Concepts(tiny_base, {}, []), pictures[:3], latents, requests(timestep), 10, masks[:3])
+    (inside, clean, _), made = seen[0]
+    inside = inside.bool().expand_as(clean)
+    assert torch.allclose(made[~inside], clean[~inside], atol=1e-5)
+    assert (made[inside] - clean[inside]).abs().mean() > 0.1
 
 
 @pytest.mark.parametrize("region", ["object", "background", "box"])

@@ -7,7 +7,8 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from safetensors.torch import load_file, save_file
 
-from thesis_lib.diffusion.base import load_base_model
+from thesis_lib.diffusion import inversion
+from thesis_lib.diffusion.base import BaseModel, load_base_model
 from thesis_lib.diffusion.concepts import Concepts, load_concepts, placeholder, save_concepts
 from thesis_lib.diffusion.inversion import TEMPLATES, initial_vectors, learn_concepts
 from thesis_lib.errors import ThesisError
@@ -35,6 +36,39 @@ def test_every_vector_is_in_the_prompt_and_learns_and_nothing_else_moves(tiny_ba
     assert set(history["class_name"]) == set(CLASSES) and history["step"].max() == 5
 
 
+def test_what_is_learned_is_the_noise_of_the_pictures_of_the_class_in_the_prompt(
+    tiny_base, shots, tmp_path, monkeypatch
+):
+    """The objective of Gal et al. 2022, eq. 2."""
+    targets, passed, ids, real = [], [], [], inversion.F.mse_loss
+    side = tiny_base.latent_side
+
+    def flat(_, pictures):
+        shade = pictures.float().mean((1, 2, 3))[:, None, None, None] / 255
+        return shade.expand(-1, 4, side, side), torch.zeros(len(pictures), 4, side, side)
+
+    monkeypatch.setattr(BaseModel, "encode", flat)
+    monkeypatch.setattr(inversion.F, "mse_loss", lambda p, t, **how: targets.append(t) or real(p, t, **how))
+    tiny_base.unet.register_forward_pre_hook(lambda _, given: passed.append(given))
+    tiny_base.text_encoder.register_forward_pre_hook(lambda _, given: ids.append(given[0]))
+    table, pictures, masks = shots
+    pictures = torch.zeros_like(pictures) + (80 * torch.tensor(table["label"].to_numpy()))[:, None, None, None].byte()
+    concepts, history = learn(
+        tiny_base, (table, pictures, masks), tmp_path, SHORT.model_copy(update={"steps": 1, "batch": 16})
+    )
+    noisy, timesteps, _ = passed[0]
+    shade = torch.tensor([80 * CLASSES.index(name) / 255 for name in history["class_name"]])
+    clean = shade[:, None, None, None].expand_as(noisy)
+    assert torch.allclose(noisy, tiny_base.scheduler.add_noise(clean, targets[0], timesteps), atol=1e-5)
+    for row, name in zip(ids[0].tolist(), history["class_name"], strict=True):
+        assert set(tiny_base.tokenizer.convert_tokens_to_ids(concepts.tokens[name])) <= set(row)
+
+
+def test_another_seed_begins_elsewhere(tiny_base):
+    first, second = (initial_vectors(tiny_base, CLASSES, SHORT, seed)["gear"] for seed in (0, 1))
+    assert not torch.equal(first, second)
+
+
 def test_killed_and_resumed_equals_uninterrupted(tiny_model_folder, shots, tmp_path):
     def fresh():
         return load_base_model(ModelParameters(base=str(tiny_model_folder), size=32))
@@ -44,8 +78,6 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_model_folder, shots, tmp_p
 
     class Killed(Exception):
         pass
-
-    import thesis_lib.diffusion.inversion as inversion
 
     original, calls = inversion.save_checkpoint, []
 

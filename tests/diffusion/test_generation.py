@@ -42,6 +42,13 @@ def test_manifest_tells_everything_and_labels_come_from_it(tiny_base, shots, tmp
     assert manifest["snr"].gt(0).all() and manifest["seed"].is_unique
 
 
+def test_another_seed_draws_other_noise(tiny_base, shots):
+    concepts = Concepts(tiny_base, {}, list(shots[0]["class_name"].unique()))
+    first, second = (work_list(tiny_base, concepts, shots[0], P, seed) for seed in (0, 1))
+    assert not set(first["seed"]) & set(second["seed"])
+    assert first["snr"].tolist() == [tiny_base.signal_to_noise(t) for t in first["timestep"]]
+
+
 def test_siblings_are_near_ood_by_the_words_of_other_things(tiny_base, shots, tmp_path):
     sibling = SetParameters(timesteps=[800], prompts=["a photo of a nut", "a photo of a spring"], mask="none")
     made = make(tiny_base, shots, tmp_path, P.model_copy(update={"sibling": sibling}))

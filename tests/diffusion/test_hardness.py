@@ -87,11 +87,17 @@ def test_p_values_are_conformal(space):
     d = space.calibration
     by_hand = [(1 + (d >= x).sum()) / (len(d) + 1) for x in (0.0, d[3], d[-1], 100.0)]
     assert np.allclose(space.p_values(np.array([0.0, d[3], d[-1], 100.0])), by_hand)
-    # exchangeable pictures: P(p <= a) <= a, up to noise
-    generator = np.random.default_rng(0)
-    space_like = generator.normal(size=(400, 51))
-    ranks = (1 + (space_like[:, 1:] >= space_like[:, :1]).sum(1)) / 51
-    assert (ranks <= 0.2).mean() == pytest.approx(0.2, abs=0.05)
+
+
+def test_percentile_and_confidence_by_hand(space):
+    valid = prepared([0] * 10 + [1] * 10, [""] * 20, 50)
+    features = space.features(valid.pictures, valid.masks)
+    distances, found = space.distances(features), space.measure(features, np.zeros(20, int))
+    others = distances[10:, 0]
+    assert np.allclose(found["percentile"], [100 * (others < d).mean() for d in distances[:, 0]])
+    weights = np.exp(-distances * space.scale / 0.05)
+    assert np.allclose(found["confidence"], weights[:, 0] / weights.sum(1), atol=1e-5)
+    assert found["confidence"][:10].min() > found["confidence"][10:].max()
 
 
 def test_bands_by_hand():

@@ -110,3 +110,12 @@ def test_seeds_on_different_pictures_are_refused() -> None:
     results["real"]["3"]["clusters"]["field"] = {"other": [1, 2]}
     with pytest.raises(ThesisError, match="one data set"):
         hypothesis_table(results)
+
+
+def test_the_hypotheses_are_those_named_before_the_run() -> None:
+    assert [tuple(hypothesis) for hypothesis in HYPOTHESES] == [
+        ("H1", "real_id", "real", "top1/field", 0.0),
+        ("H2", "real_id_nearood", "real_id", "auroc/near/knn", 0.0),
+        ("H3", "real_id_nearood", "real_id", "top1/test", 0.02),
+        ("H4", "real_id_nearood", "nearood_random", "auroc/near/knn", 0.0),
+    ]

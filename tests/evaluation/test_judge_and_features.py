@@ -51,12 +51,14 @@ def test_psnr_and_change_in_closed_form():
     assert psnr_inside(pictures, other, no_mask).item() == pytest.approx(-20 * math.log10(whole), rel=1e-5)
 
 
-def test_separability_is_chance_for_equal_and_high_for_blurred_pictures():
+def test_separability_is_chance_for_equal_and_high_for_blurred_pictures(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     first = torch.randint(0, 255, (60, 3, 32, 32), generator=generator, dtype=torch.uint8)
     blurred = F.avg_pool2d(first.float(), 3, 1, 1).round().to(torch.uint8)
     assert separability(first, blurred, 0) > 0.95
     assert separability(first[:30], first[30:], 0) < 0.7
+    monkeypatch.setattr("thesis_lib.evaluation.judge.PROBED", 40)
+    assert separability(first, blurred, 0) > 0.9
 
 
 def test_steering_is_chance_for_an_untrained_model_and_read_where_captions_do_steer(tiny_base, monkeypatch):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def text(language: str) -> pd.DataFrame:
-    return pd.DataFrame({"arm": ["real & <ID>"], "50 %": ["1,5" if language == "de" else "1.5"]})
+    return pd.DataFrame({"arm": ["real & <ID>, β"], "50 %": ["1,5" if language == "de" else "1.5"]})
 
 
 @pytest.fixture

@@ -306,3 +306,8 @@ def test_every_arm_and_metric_of_the_experiment_has_words() -> None:
     named += ["shown", "shown_here", "opposite", "nothing", "descriptive"]
     assert set(named) <= set(WORDS)
     assert all(len(WORDS[arm][language]) <= 26 for arm in [*CONFIRMATORY, *EXPLORATORY, *arms] for language in (0, 1))
+
+
+def test_a_confusion_matrix_is_in_percent_of_the_true_class() -> None:
+    cells = [text.get_text() for text in confusion_matrix([[3, 1], [0, 4]], ["a", "b"]).axes[0].texts]
+    assert cells == ["75", "25", "100"]

@@ -113,6 +113,11 @@ def test_hypotheses_in_words(results) -> None:
     assert "; " in german["95 % mit Clustern"][0]
     row = hypotheses.iloc[1]
     assert english["95 % over seeds"][1] == f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    one_sided = hypotheses.iloc[2]
+    assert one_sided["name"] == "H3" and english["95 % over seeds"][2].startswith("> ")
+    assert f"{100 * one_sided['bound']:.1f}".lstrip("-+") in english["95 % over seeds"][2]
+    tiny = hypotheses.assign(p=1e-6)
+    assert hypotheses_text(tiny)["p (sign flip)"][1] == "< 0.0001"
     assert hypotheses_text(hypotheses[:0]).empty
 
 

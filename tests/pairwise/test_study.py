@@ -76,6 +76,15 @@ def test_finished_items_are_kept_and_a_changed_method_is_made_again(bars, tmp_pa
     changed = parameters(triplet={"loss": "triplet", "epochs": 1, "learning_rate": 0.2})
     study.run_scenarios(changed, {"mnist": bars}, tmp_path, processes=1)
     assert made == [(0, "triplet_none"), (1, "triplet_none")]
+    everything = [(item.scenario.seed, item.scenario.name) for item in items]
+    for changes in ({"data": {"sets": ["mnist"], "anchors": 3}}, {"batch": 6}, {"probe": {"neighbours": 4}}):
+        made.clear()
+        study.run_scenarios(parameters(**changes), {"mnist": bars}, tmp_path, processes=1)
+        assert made == everything, changes
+    made.clear()
+    others = bars._replace(train=bars.train.flip(-1))
+    study.run_scenarios(parameters(probe={"neighbours": 4}), {"mnist": others}, tmp_path, processes=1)
+    assert made == everything
 
 
 def test_scenarios_side_by_side_are_those_one_after_the_other(bars, tmp_path):

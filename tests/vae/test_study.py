@@ -161,6 +161,33 @@ def test_table_items_write_every_row(tmp_path, monkeypatch):
     assert [line["value"] for line in again] == kept
 
 
+def test_a_class_is_made_by_its_own_vae_and_the_shots_are_what_passes_for_real(toy_digits, monkeypatch):
+    class Constant:
+        latent = 3
+
+        def __init__(self, label: int) -> None:
+            self.label = label
+
+        def pictures(self, z: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(z), 1, 12, 12), float(self.label))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist.Digits, "of_classes", lambda *_: [Constant(label) for label in range(3)])
+        made, labels = toy_digits.generate("multi", 3, 4, 0)
+    assert torch.equal(made[:, 0, 0, 0].long(), labels)
+    real, bad = [], []
+
+    def genuineness(made, genuine, others, _):
+        real.append(genuine)
+        bad.append(others)
+        return np.arange(len(made))
+
+    monkeypatch.setattr(mnist, "genuineness", genuineness)
+    toy_digits.generate("gc", 3, 4, 0)
+    shots = toy_digits.few(3, 0)[0].numpy()
+    assert np.array_equal(real[0], shots) and not np.array_equal(bad[0], shots)
+
+
 def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
     items = mnist.digit_items(toy_digits, (0,))
     assert len(items) == 2 * 10 + 5 + 5

@@ -137,6 +137,19 @@ def test_a_picture_being_made_can_be_stopped(explorer, grid, monkeypatch):
     assert not explorer.live.disabled and explorer.progress.layout.visibility == "hidden"
 
 
+def test_what_goes_wrong_in_the_background_is_said(explorer, grid, monkeypatch):
+    explorer.variation.value = 4
+
+    def fails(position, on_step):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(grid, "make", fails)
+    explorer.live.click()
+    explorer.wait()
+    assert explorer.readout.value == "<b>RuntimeError: CUDA out of memory</b>"
+    assert not explorer.live.disabled and explorer.live.description == "Make this picture"
+
+
 def test_the_noised_latent_shown_is_the_one_that_denoising_starts_from(explorer, grid, monkeypatch):
     explorer.variation.value = 5
     seen = []
@@ -189,11 +202,11 @@ def test_judging_blind_leads_through_all_pictures_and_agreement_is_measured(expl
         panel.blind.value = False
     assert explorer.readout.layout.display is None
     count = len({grid.key(at) for at in {*grid.around(), *grid.across()}})
-    assert len(set(shown[2])) == count and set(shown[1]) < set(shown[2]) and shown[1] != shown[2][:-1]
+    assert len(shown[1]) == len(shown[2]) == count and set(shown[1]) == set(shown[2]) and shown[1] != shown[2]
     record = Judgements(tmp_path / "explorer" / "judgements.csv")
-    assert len(record.table) == 2 * count
+    assert len(record.table) == 2 * count + 1  # what was judged with open eyes stays beside
     found = record.agreement()
-    assert found["pictures"] == count and found["agreement"] == pytest.approx(1 - 1 / count)
+    assert found == {"pictures": count, "agreement": 1.0, "kappa": 1.0}
     assert "agree on" in panel.said.value and f"{found['kappa']:.2f}" in panel.said.value
 
 

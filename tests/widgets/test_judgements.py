@@ -13,7 +13,7 @@ def judged(file: Path, *passes: str) -> Judgements:
     for number, verdicts in enumerate(passes, 1):
         for key, letter in enumerate(verdicts):
             if letter in letters:
-                record.record(number, str(key), letters[letter])
+                record.record(number, str(key), letters[letter], blind=True)
     return record
 
 
@@ -25,10 +25,25 @@ def test_kappa_by_hand(tmp_path):
 
 def test_only_pictures_of_both_passes_count_and_a_second_thought_replaces(tmp_path):
     record = judged(tmp_path / "j.csv", "iinn", "-in")
-    record.record(2, "2", "bad")
+    record.record(2, "2", "bad", blind=True)
     assert record.agreement()["pictures"] == 2 and record.agreement()["agreement"] == 0.5
     again = Judgements(tmp_path / "j.csv")
-    assert len(again.table) == 6 and again.judged(2) == {"1", "2"}
+    assert len(again.table) == 6 and again.judged(2, True) == {"1", "2"}
+
+
+def test_a_verdict_on_a_picture_whose_making_is_known_does_not_replace_a_blind_one(tmp_path):
+    record = judged(tmp_path / "j.csv", "in", "ii")
+    record.record(2, "1", "near_ood", blind=False)
+    assert record.agreement()["agreement"] == 0.5 and len(record.table) == 5
+    assert record.judged(2, False) == {"1"}
+
+
+def test_two_who_judge_at_once_both_keep_their_verdicts(tmp_path):
+    first, second = (Judgements(tmp_path / "j.csv") for _ in range(2))
+    for key in "abc":
+        first.record(1, key, "id", blind=True)
+    second.record(2, "a", "bad", blind=True)
+    assert len(Judgements(tmp_path / "j.csv").table) == 4 and second.judged(1, True) == {"a", "b", "c"}
 
 
 def test_kappa_is_not_defined_without_variation(tmp_path):

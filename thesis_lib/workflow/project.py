@@ -26,8 +26,9 @@ def runs_folder(root: Path) -> Path:
 
 
 def has_gpu() -> bool:
-    """Whether a GPU is here, NVIDIA's, also in WSL, or AMD's; told without importing torch."""
-    return any(Path(place).exists() for place in ("/proc/driver/nvidia/gpus", "/dev/dxg", "/dev/kfd"))
+    """Whether a GPU is here and not hidden, NVIDIA's, also in WSL, or AMD's; told without importing torch."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    return not hidden and any(Path(place).exists() for place in ("/proc/driver/nvidia/gpus", "/dev/dxg", "/dev/kfd"))
 
 
 def seeds_beside(parameters: Experiment) -> int:
