@@ -3,7 +3,8 @@
 t-SNE and UMAP leave rotation, reflection and the places of groups to chance, so that maps of two arms differ even where
 the arms don't. Here the first arm is the reference: every other arm's map starts from the reference's layout (Kobak and
 Berens 2019, Nature Communications 10:5416, advise this for t-SNE) and is then rotated and reflected onto it. The loss
-that is minimised stays the plain one, nothing pulls a picture back to its place: what moved, moved for a reason.
+that is minimised stays the plain one, nothing pulls a picture back to its place. A group that lies elsewhere may still
+have the same neighbours, for its place is chance's to some degree: `alignment_table` says how many are kept.
 
 umap's AlignedUMAP is not used. It adds a penalty on the distance between a picture's places in neighbouring maps, which
 hides change in the measure of its weight; it fits all maps together, so that adding an arm changes every other map; its
@@ -11,6 +12,7 @@ layouts start anew from a spectral layout; and there is no such thing for t-SNE.
 """
 
 import threading
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,12 +22,14 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
-from thesis_lib.errors import ThesisError
-from thesis_lib.randomness import derive_seed
+from thesis_lib.errors import ThesisError, ThesisWarning
+from thesis_lib.randomness import derive_seed, numpy_generator
 from thesis_lib.sections import EvaluationParameters
 
 METHODS = ("tsne", "umap")
 """The columns of a table of maps are called after them: `tsne_x`, `tsne_y`, `umap_x`, `umap_y`."""
+MEASURED = 2000
+"""Pictures at most among which neighbours are compared, which takes memory that grows with the square."""
 _UMAP_LOCK = threading.Lock()  # numba's own threads end the process when two threads enter them at once
 
 
@@ -165,6 +169,29 @@ def place(method: str, features: Tensor, setting: float, seed: int, reference: n
     return made if reference is None else onto(made, reference)
 
 
+def fitting(evaluation: EvaluationParameters, pictures: int) -> EvaluationParameters:
+    """The settings for maps of so many pictures: perplexity and neighbours at most a third of their number.
+
+    Warns:
+        ThesisWarning: They are lowered.
+    """
+    most = max(2, pictures // 3)
+    fits = evaluation.model_copy(
+        update={
+            "perplexity": min(evaluation.perplexity, most),
+            "neighbours": min(evaluation.neighbours, most),
+        }
+    )
+    if fits != evaluation:
+        warnings.warn(
+            f"maps of {pictures} pictures: evaluation.perplexity and evaluation.neighbours are lowered to "
+            f"{fits.perplexity:g} and {fits.neighbours}",
+            ThesisWarning,
+            stacklevel=2,
+        )
+    return fits
+
+
 def embed_arms(
     features: Mapping[str, Mapping[str, Tensor]], images: pd.DataFrame, ood: pd.DataFrame | None,
     evaluation: EvaluationParameters, seed: int,
@@ -227,26 +254,41 @@ def alignment_table(
     Returns:
         Index arm and method; columns `displacement` (see there) aligned, `displacement by itself`, `trustworthiness`
         aligned (Venna and Kaski 2001: 1 where all near neighbours on the map are near neighbours among the features)
-        and `trustworthiness by itself`, over as many neighbours as UMAP has, at most a third of the pictures.
+        and `trustworthiness by itself`, over as many neighbours as UMAP has; `neighbours kept`, the mean share of a
+        picture's nearest among the features that are its nearest among the first arm's, too, whatever the maps say. The
+        last three among 2,000 pictures at random where there are more.
     """
     from sklearn.manifold import trustworthiness
 
     groups = {str(arm): rows for arm, rows in maps.groupby("arm", sort=False)}
     first, *others = groups
-    rows = {}
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    count, near = len(groups[first]), evaluation.neighbours
+    some = np.sort(numpy_generator(seed, "alignment").permutation(count)[:MEASURED])
+    nearest = {arm: _nearest(_normalised(map_points(features[arm], ood))[some], near) for arm in groups}
     for arm in others:
-        points = _normalised(map_points(features[arm], ood))
-        near = max(1, min(evaluation.neighbours, len(points) // 3))
+        points = _normalised(map_points(features[arm], ood))[some]
+        kept = np.mean(
+            [len(set(one) & set(other)) / near for one, other in zip(nearest[arm], nearest[first], strict=True)]
+        )
         for method, setting in zip(METHODS, (evaluation.perplexity, evaluation.neighbours), strict=True):
             reference, aligned = (coordinates(groups[name], method) for name in (first, arm))
             alone = place(method, map_points(features[arm], ood), setting, seed, None)
             rows[arm, method] = {
                 "displacement": displacement(aligned, reference),
                 "displacement by itself": displacement(alone, reference),
-                "trustworthiness": trustworthiness(points, aligned, n_neighbors=near),
-                "trustworthiness by itself": trustworthiness(points, alone, n_neighbors=near),
+                "trustworthiness": trustworthiness(points, aligned[some], n_neighbors=near),
+                "trustworthiness by itself": trustworthiness(points, alone[some], n_neighbors=near),
+                "neighbours kept": float(kept),
             }
     return pd.DataFrame(rows).T.rename_axis(["arm", "method"])
+
+
+def _nearest(points: np.ndarray, count: int) -> np.ndarray:
+    """Rows of the nearest other points: (n, count)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return np.asarray(NearestNeighbors(n_neighbors=count).fit(points).kneighbors(return_distance=False))
 
 
 def coordinates(maps: pd.DataFrame, method: str) -> np.ndarray:

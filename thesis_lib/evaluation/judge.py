@@ -110,8 +110,8 @@ def separability(first: torch.Tensor, second: torch.Tensor, seed: int) -> float:
     side = [min(first.shape[-1], 128)] * 2
     both = torch.cat([center_crop(version, side)[chosen] for version in (first, second)]).float().mean(1)
     spectrum = torch.fft.rfft2(both - both.mean((1, 2), keepdim=True)).abs().add(1.0).log()
-    groups = torch.arange(len(first)).repeat(2).numpy()
-    target = (torch.arange(len(both)) >= len(first)).long().numpy()
+    groups = torch.arange(len(chosen)).repeat(2).numpy()
+    target = (torch.arange(len(both)) >= len(chosen)).long().numpy()
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
     folds = GroupKFold(5, shuffle=True, random_state=derive_seed(seed, "separability") % 2**32)
     return float(cross_val_score(probe, spectrum.flatten(1).numpy(), target, groups=groups, cv=folds).mean())

@@ -93,7 +93,7 @@ def paired_difference(
     the one observed; with 5 seeds it can't go below 0.0625, with 8 not below 0.0078.
 
     Args:
-        first: (n,) values of one arm, n at most 20.
+        first: (n,) values of one arm; with n above 20 a random million of the patterns is taken.
         second: (n,) values of the other arm, same seeds in the same order.
         confidence: Coverage of the t interval, in (0, 1).
 
@@ -101,7 +101,7 @@ def paired_difference(
         The difference first - second.
 
     Raises:
-        ThesisError: The lengths differ, there are no pairs, or more than 20.
+        ThesisError: The lengths differ, or there are no pairs.
     """
     differences = _pairs(first, second)
     sums, tolerance = _sign_flips(differences)
@@ -134,7 +134,7 @@ def non_inferiority(
     The p value is the share of all 2**n sign patterns of difference + margin whose mean is at least the one observed.
 
     Args:
-        first: (n,) values of the arm under test, n at most 20.
+        first: (n,) values of the arm under test; with n above 20 a random million of the patterns is taken.
         second: (n,) values of its reference, same seeds in the same order.
         margin: The loss that is tolerated, in the values' unit; negative, the gain that is demanded.
 
@@ -157,17 +157,21 @@ def non_inferiority(
 def _pairs(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> np.ndarray:
     if len(first) != len(second):
         raise ThesisError(f"a paired comparison needs the same seeds in both arms, got {len(first)} and {len(second)}")
-    if len(first) > MOST_PAIRS:
-        raise ThesisError(f"the exact sign-flip test takes at most {MOST_PAIRS} seeds, got {len(first)}: compare fewer")
     return np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
 
 
 def _sign_flips(values: np.ndarray) -> tuple[np.ndarray, float]:
     """The sums of (n,) values under all (2**n,) sign patterns, the observed one first, and a tolerance.
 
-    The tolerance counts patterns that tie with the observed one in spite of rounding.
+    With more than `MOST_PAIRS` values as many patterns as these have, at random. The tolerance counts patterns that tie
+    with the observed one in spite of rounding.
     """
-    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(values))))
+    if len(values) <= MOST_PAIRS:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(values))))
+    else:
+        drawn = numpy_generator(0, "sign flips").integers(2, size=(2**MOST_PAIRS, len(values)), dtype=np.int8)
+        signs = (1 - 2 * drawn).astype(np.float32)
+        signs[0] = 1
     return signs @ values, float(1e-12 * np.abs(values).sum())
 
 

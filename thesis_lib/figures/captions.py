@@ -45,14 +45,14 @@ FIGURES = (
         "Pictures of each class and split.",
         "Bilder je Klasse und Teilmenge.")),
     Caption("data/classes", "01", (
-        "One picture of each class and split.",
-        "Ein Bild je Klasse und Teilmenge.")),
-    Caption("data/ood_parts", "01", (
-        "Parts held out as near and far out-of-distribution (OOD).",
-        "Als nah und fern außerhalb der Verteilung (OOD) zurückgehaltene Teile.")),
+        "One picture of each split, of up to twenty classes.",
+        "Ein Bild je Teilmenge, von bis zu zwanzig Klassen.")),
+    Caption("data/ood_{set}", "01", (
+        "Parts held out as out-of-distribution (OOD): {set}.",
+        "Als außerhalb der Verteilung (OOD) zurückgehaltene Teile: {set}.")),
     Caption("data/shots", "01", (
-        "The shots: the training pictures that seed 0 chooses.",
-        "Die Aufnahmen, die der Startwert 0 zum Training wählt.")),
+        "The shots, of up to twenty classes: the training pictures that seed 0 chooses.",
+        "Die Aufnahmen, von bis zu zwanzig Klassen: die der Startwert 0 zum Training wählt.")),
     Caption("data/masks", "01", (
         "The crop around the object; what lies outside the mask is faded.",
         "Der Ausschnitt um das Objekt; was außerhalb der Maske liegt, ist aufgehellt.")),
@@ -78,10 +78,11 @@ FIGURES = (
         "One source with several regions that may change; the first row shows them.",
         "Eine Quelle mit mehreren veränderlichen Bereichen; die erste Zeile zeigt sie.")),
     Caption("seed{seed}/synthetic/hardness", "04", (
-        "Distance to the own class and share of the pictures in the ID and the near-OOD band over the insertion "
-        "timestep, and pictures along it (seed {seed}).",
-        "Abstand zur eigenen Klasse und Anteil der Bilder im ID- und im Nah-OOD-Band über dem Einstiegszeitschritt, "
-        "dazu Bilder (Startwert {seed}).")),
+        "Distance to the own class (median and the middle 80 % of the pictures, which may run over the edge) and share "
+        "of the pictures in the ID and the near-OOD band over the insertion timestep, and pictures along it (seed "
+        "{seed}).",
+        "Abstand zur eigenen Klasse (Median und die mittleren 80 % der Bilder, die über den Rand reichen können) und "
+        "Anteil der Bilder im ID- und im Nah-OOD-Band über dem Einstiegszeitschritt, dazu Bilder (Startwert {seed}).")),
     Caption("seed{seed}/synthetic/sheet_{set}", "04", (
         "Synthetic pictures of the set {set}: left the source, then what was made from it; t is the insertion "
         "timestep, g the guidance scale (seed {seed}).",
@@ -128,8 +129,10 @@ FIGURES = (
         "Die Karten der Versuchsarme nebeneinander, gefärbt nach {colouring}; jede ist an der des ersten Arms "
         "ausgerichtet (Startwert {seed}).")),
     Caption("figures/comparison", "07", (
-        "The arms compared: every seed, mean and 95 % interval (FPR95: lower is better).",
-        "Die Versuchsarme im Vergleich: jeder Startwert, Mittel und 95-%-Intervall (FPR95: niedriger ist besser).")),
+        "The arms compared: every seed, mean and 95 % interval (FPR95: lower is better); those of exploratory arms may "
+        "run over the edge.",
+        "Die Versuchsarme im Vergleich: jeder Startwert, Mittel und 95-%-Intervall (FPR95: niedriger ist besser); die "
+        "explorativer Versuchsarme können über den Rand reichen.")),
     Caption("figures/forest", "07", (
         "Paired differences and 95 % intervals; open squares: exploratory arms.",
         "Gepaarte Differenzen und 95-%-Intervalle; offene Quadrate: explorative Versuchsarme.")),
@@ -137,8 +140,9 @@ FIGURES = (
         "Dose and insertion timestep of near-OOD pictures; hatched: worse than without.",
         "Dosis und Einstiegszeitschritt der Nah-OOD-Bilder; schraffiert: schlechter als ohne.")),
     Caption("figures/shots", "07", (
-        "Runs with other numbers of shots, on the arms and seeds that all have.",
-        "Läufe mit anderen Zahlen von Aufnahmen, auf den gemeinsamen Versuchsarmen und Startwerten.")),
+        "Runs with other numbers of shots, on the arms and seeds that all have; bands are 95 % intervals over seeds.",
+        "Läufe mit anderen Zahlen von Aufnahmen, auf den gemeinsamen Versuchsarmen und Startwerten; Bänder sind "
+        "95-%-Intervalle über Startwerte.")),
     Caption("figures/triplets_{set}", "08", (
         "{set}: three triplets of each augmentation, anchor, positive and negative.",
         "{set}: drei Tripel je Augmentierung, Anker, Positiv und Negativ.")),
@@ -255,12 +259,12 @@ FIGURES = (
 TABLES = (
     Caption("tables/hypotheses", "07", (
         "The hypotheses named before the run: paired differences in points, 95 % intervals over seeds (t) and over "
-        "seeds crossed with clusters (capture groups or OOD parts); p by exact sign flips, one-sided for H3. Shown: "
-        "the p value after Holm is at most 0.05 and the interval over seeds agrees.",
+        "seeds crossed with clusters (capture groups or OOD parts); p by sign flips. H3 is one-sided: its p and the "
+        "bound over seeds. Shown: the p value after Holm is at most 0.05 and the interval over seeds agrees.",
         "Die vor dem Lauf genannten Hypothesen: gepaarte Differenzen in Punkten, 95-%-Intervalle über Startwerte (t) "
-        "und über Startwerte, gekreuzt mit Clustern (Aufnahmegruppen oder OOD-Teile); p aus exakten "
-        "Vorzeichenwechseln, einseitig bei H3. Gezeigt: p nach Holm höchstens 0,05, und das Intervall über "
-        "Startwerte stimmt zu.")),
+        "und über Startwerte, gekreuzt mit Clustern (Aufnahmegruppen oder OOD-Teile); p aus "
+        "Vorzeichenwechseln. H3 ist einseitig: p und die Schranke über Startwerte. Gezeigt: p nach Holm höchstens "
+        "0,05, und das Intervall über Startwerte stimmt zu.")),
     Caption("tables/arms", "07", (
         "Mean over seeds and half the 95 % t interval, in percent. AUROC and FPR at 95 % TPR (FPR95, lower is better) "
         "of the kNN detector: ID is the positive class, averaged over OOD parts; ID pictures are those of test, or of "

@@ -19,6 +19,8 @@ from thesis_lib.figures.words import word, wrapped
 
 GAP, LARGEST_CELL, LABEL_WIDTH = 0.04, 0.95, 0.95  # inches
 SMALL = 6.5  # points
+MOST_ROWS = 20
+"""Classes in a sheet with a row a class; more would be too small to see."""
 
 
 @styled
@@ -83,7 +85,7 @@ def contact_sheet(
 
 
 def split_sheet(pictures: PreparedSet, language: str = "en") -> Figure:
-    """A row a class with a picture of each split, training first, for the classes that all splits have.
+    """A row a class with a picture of each split, training first, for the first classes that all splits have.
 
     Args:
         pictures: Pictures with their image table.
@@ -94,7 +96,7 @@ def split_sheet(pictures: PreparedSet, language: str = "en") -> Figure:
     """
     first = pictures.table.reset_index().groupby(["class_name", "split"])["index"].min().unstack()
     splits = [split for split in SPLIT_LOOK if split in first]
-    rows = first[splits].dropna()
+    rows = first[splits].dropna().head(MOST_ROWS)
     chosen = pictures.select(rows.to_numpy().ravel()).pictures
     return contact_sheet(chosen, len(splits), list(rows.index), splits, language=language)
 

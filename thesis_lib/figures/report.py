@@ -69,7 +69,7 @@ def write_report(folder: Path, title: str, sections: Sequence[Section], language
         folder: Where it goes.
         title: The page's title.
         sections: The parts, in order. What the data lack is no figure; say so in the section's text.
-        language: `en` or `de`, for the reader's screen reader and hyphenation.
+        language: `en` or `de`, of figures, tables and captions; the page's own text is English.
 
     Returns:
         The path of the page.
@@ -78,9 +78,9 @@ def write_report(folder: Path, title: str, sections: Sequence[Section], language
         ThesisError: A picture is missing.
     """
     links = "".join(f'<a href="#s{i}">{html.escape(s.heading)}</a> ' for i, s in enumerate(sections))
-    body = "\n".join(_section(f"s{index}", section) for index, section in enumerate(sections))
+    body = "\n".join(_section(f"s{index}", section, language) for index, section in enumerate(sections))
     page = (
-        f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html.escape(title)}</title>\n'
         f"<style>{CSS}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n</body>\n</html>\n"
     )
@@ -89,13 +89,13 @@ def write_report(folder: Path, title: str, sections: Sequence[Section], language
     return path
 
 
-def _section(name: str, section: Section) -> str:
+def _section(name: str, section: Section, language: str) -> str:
     parts = [f'<h2 id="{name}">{html.escape(section.heading)}</h2>']
     parts += [f"<p>{html.escape(' '.join(text.split()))}</p>" for text in section.text.split("\n\n") if text.strip()]
-    parts += [_table(table, said) for table, said in section.tables]
+    parts += [_table(table, said, language) for table, said in section.tables]
     for path, alt, said in section.figures:
         parts.append(
-            f'<figure><img src="{_embedded(path)}" alt="{html.escape(alt)}">'
+            f'<figure lang="{language}"><img src="{_embedded(path)}" alt="{html.escape(alt)}">'
             f"<figcaption>{html.escape(said)}</figcaption></figure>"
         )
     if section.settings:
@@ -103,12 +103,12 @@ def _section(name: str, section: Section) -> str:
     return "<section>\n" + "\n".join(parts) + "\n</section>"
 
 
-def _table(table: pd.DataFrame, caption: str) -> str:
+def _table(table: pd.DataFrame, caption: str, language: str) -> str:
     with pd.option_context("display.max_colwidth", None):  # pandas cuts sentences at 50 characters
         cells = table.to_html(index=False, border=0, justify="unset", na_rep="–", float_format=lambda x: f"{x:.3g}")  # noqa: RUF001
     cells = re.sub(r"<td>([^<]{30,})</td>", r'<td class="long">\1</td>', cells)
     said = f"<figcaption>{html.escape(caption)}</figcaption>"  # a <caption> would scroll sideways with a wide table
-    return f'<figure>{said}<div class="table">{cells}</div></figure>'
+    return f'<figure lang="{language}">{said}<div class="table">{cells}</div></figure>'
 
 
 def _embedded(path: Path) -> str:
@@ -206,7 +206,7 @@ def report_sections(
         Section(
             "Data",
             "Left to right the splits; what is held out; the shots that seed 0 trains on.",
-            figures("data/classes", "data/ood_parts", "data/shots"),
+            figures("data/classes", "data/ood_near", "data/ood_far", "data/shots"),
         ),
         Section(
             "Synthetic pictures",

@@ -10,7 +10,7 @@ from thesis_lib.evaluation.hypotheses import FEWEST_SEEDS
 from thesis_lib.evaluation.statistics import PairedDifference, mean_interval
 from thesis_lib.figures.surface import dose_trend, surface_cells
 from thesis_lib.figures.tables import differences
-from thesis_lib.figures.words import interval, number, signed, word
+from thesis_lib.figures.words import interval, number, p_value, signed, word
 from thesis_lib.storage import read_json
 
 NAMES = {
@@ -249,7 +249,7 @@ def seed_note(confirmatory: int, exploratory: int = 0) -> str:
         confirmatory: Seeds of the confirmatory arms.
         exploratory: Seeds of the exploratory arms, 0 without any.
     """
-    smallest = number(2 / 2**confirmatory, 4)
+    smallest = p_value(2 / 2**confirmatory)
     if confirmatory < FEWEST_SEEDS:
         note = (
             f"{confirmatory} seed{'s' * (confirmatory > 1)}: this is descriptive only, the exact sign-flip test cannot "

@@ -1,5 +1,6 @@
 """Tables of the comparison: as data, as text for the report, as LaTeX for the thesis."""
 
+import math
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from thesis_lib.evaluation.hypotheses import Results
 from thesis_lib.evaluation.statistics import difference_to, mean_interval
 from thesis_lib.figures.captions import caption
 from thesis_lib.figures.style import in_language
-from thesis_lib.figures.words import LANGUAGES, interval, metric_title, number, plus_minus, signed, word
+from thesis_lib.figures.words import LANGUAGES, interval, metric_title, number, p_value, plus_minus, signed, word
 from thesis_lib.storage import write_text
 
 MAIN = (
@@ -200,10 +201,12 @@ def hypotheses_text(hypotheses: pd.DataFrame, language: str = "en") -> pd.DataFr
         (
             word(row["name"], language),
             signed(100 * row["mean"], 1, language),
-            interval(row["low"], row["high"], language),
+            interval(row["low"], row["high"], language)
+            if math.isnan(row["bound"])
+            else f"> {signed(100 * row['bound'], 1, language)}",
             interval(row["cluster_low"], row["cluster_high"], language),
-            number(row["p"], 4, language),
-            number(row["holm"], 4, language),
+            p_value(row["p"], language),
+            p_value(row["holm"], language),
             word(row["verdict"], language),
         )
         for row in hypotheses.to_dict("records")
@@ -252,7 +255,7 @@ def escaped(text: Any) -> str:
     """Plain text for LaTeX."""
     escapes = {
         "\\": r"\textbackslash{}", "\u2212": "$-$", "\u2013": "--", "~": r"\textasciitilde{}", "^": r"\^{}",
-        "\u00b1": r"$\pm$", "<": "$<$", ">": "$>$",
+        "\u00b1": r"$\pm$", "\u03b2": r"$\beta$", "<": "$<$", ">": "$>$",
     }  # fmt: skip
     return "".join(escapes.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in str(text))
 

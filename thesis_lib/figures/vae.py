@@ -18,7 +18,7 @@ from thesis_lib.figures.embeddings import class_look
 from thesis_lib.figures.galleries import contact_sheet
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, panels, series_style, styled
-from thesis_lib.figures.vae_tables import harness_methods, study_word
+from thesis_lib.figures.vae_tables import harness_methods, in_beta, study_word
 from thesis_lib.figures.words import number, wrapped
 from thesis_lib.parameter_files import dump_parameters
 from thesis_lib.vae.methods import MADE, METHODS, VIEWS
@@ -198,7 +198,7 @@ def set_gains(results: pd.DataFrame, language: str = "en") -> Figure:
                 reach.append(100 * (theirs.iloc[0] - base.iloc[0]))
                 ax.plot(reach[-1], y, markersize=3.5, **look)
         ax.set_title(study_word(method, language))
-        name_rows(ax, [f"{data}, β = {beta}" for data, beta in lines])
+        name_rows(ax, [f"{data}, {in_beta(beta, language)}" for data, beta in lines])
         localise(ax, language)
     axes[0].set_xlim(_around(reach))
     shown = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
@@ -223,7 +223,7 @@ def latent_spaces(maps: Mapping[float, np.ndarray], labels: np.ndarray, language
             ax.scatter(x, y, s=3, alpha=0.6, **class_look(index) | {"linewidths": 0})
             middle, disc = (float(np.median(x)), float(np.median(y))), {"boxstyle": "circle,pad=0.15", **DISC}
             ax.annotate(str(label), middle, fontsize=8, weight="bold", ha="center", va="center", bbox=disc)
-        ax.set_title(f"β = {number(beta, 1, language)}")
+        ax.set_title(in_beta(beta, language))
         ax.set_aspect("equal", adjustable="datalim")
         localise(ax, language)
     return figure
@@ -282,13 +282,15 @@ def blur_figure(results: pd.DataFrame, language: str = "en") -> Figure:
         ax.plot(values.mean(), y, MARKERS[index], color=COLOURS[index], markersize=4.5)
     ax.axvline(1, color="0.5", linewidth=0.7, linestyle=":")
     labels = [
-        f"{study_word(data, language)}, {study_word(method, language)}" + (f", β = {beta}" if beta else "")
+        f"{study_word(data, language)}, {study_word(method, language)}"
+        + (f", {in_beta(beta, language)}" if beta else "")
         for data, method, beta in lines
     ]
     name_rows(ax, labels)
     ax.set_xscale("log")
-    ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if tick >= 0.5 * rows["value"].min()]
-    ax.set_xticks(ticks, [number(tick, 2, language) for tick in ticks])
+    least, most = 0.5 * rows["value"].min(), max(1.0, rows["value"].max())
+    ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if least <= tick <= most]
+    ax.set_xticks(ticks, [number(tick, 2 if tick < 1 else 0, language) for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(study_word("sharpness", language))
     return figure
@@ -303,7 +305,7 @@ def method_sheet(rows: Mapping[str, Tensor], language: str = "en") -> Figure:
 def sweep_sheet(sweeps: Mapping[tuple[float, int, float], Tensor], language: str = "en") -> Figure:
     """A row a swept dimension: beta, the dimension and its nats, pictures (n, 3, s, s) uint8 from low to high."""
     pictures = list(sweeps.values())
-    names = [f"β = {beta:g}, z{i}: {number(nats, 1, language)}\u00a0nat" for beta, i, nats in sweeps]
+    names = [f"{in_beta(beta, language)}, z{i}: {number(nats, 1, language)}\u00a0nat" for beta, i, nats in sweeps]
     return contact_sheet(torch.cat(pictures), len(pictures[0]), names)
 
 

@@ -88,6 +88,12 @@ def study_word(key: str, language: str = "en") -> str:
     return WORDS[key][language == "de"] if key in WORDS else word(key, language)
 
 
+def in_beta(beta: str | float, language: str = "en") -> str:
+    """A weight of the KL term in words: ``β = 0.5``, ``β = norm``."""
+    text = f"{beta:g}" if isinstance(beta, float) else beta
+    return f"β = {text.replace('.', ',') if language == 'de' else text}"
+
+
 def readable(results: pd.DataFrame, section: str, language: str = "en") -> pd.DataFrame:
     """A table of the source as text: a row a data set or number of examples and a classifier, a column a method.
 
@@ -109,7 +115,7 @@ def readable(results: pd.DataFrame, section: str, language: str = "en") -> pd.Da
         line[study_word("classifier", language)] = study_word(str(classifier), language)
         for method, beta in columns:
             cell = rows[(rows["method"] == method) & (rows["beta"] == beta)].to_dict("records")
-            name = study_word(method, language) + (f", β = {beta}" if several and beta else "")
+            name = study_word(method, language) + (f", {in_beta(beta, language)}" if several and beta else "")
             line[name] = _cell(cell[0], language) if cell else number(float("nan"))
         lines.append(line)
     return pd.DataFrame(lines)

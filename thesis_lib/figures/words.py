@@ -259,6 +259,11 @@ def number(value: float, digits: int = 1, language: str = "en") -> str:
     return text.replace(".", ",") if language == "de" else text
 
 
+def p_value(p: float, language: str = "en") -> str:
+    """A p value with four decimals; one that would read 0 is said to be below the least of them."""
+    return f"< {number(0.0001, 4, language)}" if p < 0.00005 else number(p, 4, language)
+
+
 def percent(share: float, language: str = "en") -> str:
     """A share in whole percent; an en dash for nan."""
     return number(100 * share, 0, language) + ("" if math.isnan(share) else " %")

@@ -219,12 +219,12 @@ class EmbeddingExplorer(widgets.VBox):
         """What is known about the picture, and what each arm says to it."""
         index = self.number.value - 1
         row = self._frames[self._first].iloc[index]
-        lines = [f"<b>{html.escape(word(row['class_name']))}</b> ({word(row['set'])})"]
+        lines = [f"<b>{html.escape(_plain(row['class_name']))}</b> ({word(row['set'])})"]
         for arm in self._frames:
             if arm in self.arms.value:
                 answer = self._frames[arm].iloc[index]
                 right = "" if row["set"] != "id" else " ✓" if answer["predicted"] == row["class_name"] else " ✗"
-                said = f"{word(arm)}: {word(answer['predicted'])}, {answer['confidence']:.0%}{right}"
+                said = f"{word(arm)}: {_plain(answer['predicted'])}, {answer['confidence']:.0%}{right}"
                 lines.append(f"<u>{html.escape(said)}</u>" if arm == self._at else html.escape(said))
         if self.held:
             lines.append("<i>Held: click beside the points to let go.</i>")
@@ -257,6 +257,11 @@ class EmbeddingExplorer(widgets.VBox):
             self.progress.layout.visibility = "hidden"
             self.compute.disabled = False
         self._show_maps()
+
+
+def _plain(name: str) -> str:
+    """A class name as figures write it; it may also be one of their words."""
+    return name.replace("_", " ")
 
 
 def _leave_room(figure: Figure) -> None:

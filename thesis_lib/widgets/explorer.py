@@ -1,5 +1,6 @@
 """The augmentation explorer: sliders over positions; what a source becomes there, and what is said of it."""
 
+import asyncio
 import html
 import io
 import re
@@ -97,6 +98,10 @@ class AugmentationExplorer(widgets.VBox):
         self._missing = png(torch.full((3, 8, 8), 232, dtype=torch.uint8))
         self._setting = self._busy = False
         self._worker = threading.Thread()
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:  # no kernel, as in a test
+            self._loop = None
         self._stop = threading.Event()
         positions = list(dict.fromkeys([*grid.around(), *grid.across()]))
         self.judging = JudgingPanel(
@@ -251,13 +256,19 @@ class AugmentationExplorer(widgets.VBox):
             problem = ""
         except _Stopped:
             problem = "stopped"
-        except ThesisError as error:
-            problem = str(error)
-        finally:
-            self.live.description, self.live.icon = "Make this picture", "play"
-            self.live.disabled = self.grid.picture(self.position) is not None
-            self.progress.layout.visibility = "hidden"
-            self._busy = False
+        except Exception as error:  # nobody sees what a thread raises, such as a GPU's want of memory
+            problem = str(error) if isinstance(error, ThesisError) else f"{type(error).__name__}: {error}"
+        if self._loop is None:
+            self._made(problem)
+        else:  # the page is drawn by one thread
+            self._loop.call_soon_threadsafe(self._made, problem)
+
+    def _made(self, problem: str) -> None:
+        """Show what has been made, or why it has not."""
+        self.live.description, self.live.icon = "Make this picture", "play"
+        self.live.disabled = self.grid.picture(self.position) is not None
+        self.progress.layout.visibility = "hidden"
+        self._busy = False
         self._show()
         if problem:
             self.readout.value = f"<b>{html.escape(problem)}</b>"

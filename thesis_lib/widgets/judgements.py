@@ -22,7 +22,9 @@ COLUMNS = (
 
 
 class Judgements:
-    """The record, a CSV file with one row a picture and pass; judging a picture again in a pass replaces its row.
+    """The record, a CSV file with a row a picture, pass and way (blind or not); judging again replaces the row.
+
+    Several explorers may keep one record: each verdict is added to what the file has by then.
 
     Args:
         file: The file; it need not exist.
@@ -33,35 +35,40 @@ class Judgements:
 
     def __init__(self, file: Path) -> None:
         self.file = Path(file)
-        texts = {"key": str, "class_name": str, "source_id": str, "prompt": str}  # an "NA" or "1e5" is a name, too
-        self.table = pd.DataFrame(columns=list(COLUMNS))
-        if self.file.exists():
-            self.table = pd.read_csv(self.file, dtype=texts, keep_default_na=False)
-        if list(self.table.columns) != list(COLUMNS):
-            raise ThesisError(f"{self.file} is no record of judgements (columns {', '.join(COLUMNS)}): move it away")
+        self.table = self._read()
 
-    def record(self, number: int, key: str, verdict: str, **facts: Any) -> None:
+    def _read(self) -> pd.DataFrame:
+        texts = {"key": str, "class_name": str, "source_id": str, "prompt": str}  # an "NA" or "1e5" is a name, too
+        table = pd.DataFrame(columns=list(COLUMNS))
+        if self.file.exists():
+            table = pd.read_csv(self.file, dtype=texts, keep_default_na=False)
+        if list(table.columns) != list(COLUMNS):
+            raise ThesisError(f"{self.file} is no record of judgements (columns {', '.join(COLUMNS)}): move it away")
+        return table
+
+    def record(self, number: int, key: str, verdict: str, blind: bool, **facts: Any) -> None:
         """Keep a verdict, on disk at once.
 
         Args:
             number: The pass.
             key: Which picture, see `PictureGrid.key`.
             verdict: One of `VERDICTS`.
+            blind: Whether nothing was known of the picture.
             facts: The other columns.
         """
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        content = {"date": date, "pass": number, "verdict": verdict, "key": key} | facts
-        row = pd.DataFrame([content], columns=list(COLUMNS))
-        others = self.table[(self.table["pass"] != number) | (self.table["key"] != key)]
+        content = {"date": date, "pass": number, "verdict": verdict, "key": key, "blind": blind} | facts
+        row, table = pd.DataFrame([content], columns=list(COLUMNS)), self._read()
+        others = table[(table["pass"] != number) | (table["key"] != key) | (table["blind"] != blind)]
         self.table = pd.concat([others, row], ignore_index=True) if len(others) else row
         write_text(self.file, self.table.to_csv(index=False, lineterminator="\n"))
 
-    def judged(self, number: int) -> set[str]:
-        """Keys of the pictures judged in a pass."""
-        return set(self.table.loc[self.table["pass"] == number, "key"])
+    def judged(self, number: int, blind: bool) -> set[str]:
+        """Keys of the pictures judged in a pass, blind or not."""
+        return set(self.table.loc[(self.table["pass"] == number) & (self.table["blind"] == blind), "key"])
 
     def agreement(self, first: int = 1, second: int = 2) -> dict[str, float]:
-        """How far two passes agree on the pictures that both saw.
+        """How far two passes agree on the pictures that both judged blind.
 
         Returns:
             pictures, their number; agreement, the share with the same verdict; kappa, Cohen's (1960), which is 0 for
@@ -69,7 +76,8 @@ class Judgements:
         """
         from sklearn.metrics import cohen_kappa_score
 
-        by_pass = self.table.pivot(index="key", columns="pass", values="verdict").reindex(columns=[first, second])
+        blind = self.table[self.table["blind"].astype(bool)]
+        by_pass = blind.pivot(index="key", columns="pass", values="verdict").reindex(columns=[first, second])
         both = by_pass.dropna()
         one, other = both[first].astype(str), both[second].astype(str)
         defined = len(set(one) | set(other)) > 1
@@ -125,10 +133,10 @@ class JudgingPanel(widgets.VBox):
         facts = {
             "class_name": grid.class_name(at), "source_id": grid.sources.table["source_id"].iat[at.source],
             "timestep": at.timestep, "guidance_scale": at.guidance_scale, "prompt": at.prompt, "region": at.region,
-            "variation": at.variation, "blind": self.blind.value,
+            "variation": at.variation,
         }  # fmt: skip
         try:
-            self._record.record(self.number.value, grid.key(at), verdict, **facts)
+            self._record.record(self.number.value, grid.key(at), verdict, self.blind.value, **facts)
         except ThesisError as error:
             self.said.value = f"<b>{error}</b>"
             return
@@ -147,11 +155,11 @@ class JudgingPanel(widgets.VBox):
         """What the pass has not seen, in its own random order."""
         keys = sorted(key for key, position in self._positions.items() if self._grid.picture(position) is not None)
         numpy_generator(self._grid.seed, "judging", self.number.value).shuffle(keys)
-        seen = self._record.judged(self.number.value)
+        seen = self._record.judged(self.number.value, True)
         return [self._positions[key] for key in keys if key not in seen]
 
     def _say(self) -> None:
-        done = len(self._record.judged(self.number.value))
+        done = len(self._record.judged(self.number.value, self.blind.value))
         words = [f"pass {self.number.value}: {done} judged"]
         if self.blind.value:
             left = len(self._left())

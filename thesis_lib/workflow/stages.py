@@ -63,7 +63,7 @@ STAGES = (
     ),
     Stage(
         "inversion", "02_textual_inversion.ipynb", "seed{seed}/concepts", "concepts",
-        "data model inversion generation.steps language", gpu=True, minutes=480,
+        "data model inversion generation.steps language", gpu=True, minutes=720,
     ),
     Stage(
         "inspection", "03_augmentation_inspection.ipynb", "inspection", "inspection figures", _DIFFUSION, gpu=True,
