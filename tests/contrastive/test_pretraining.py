@@ -7,6 +7,8 @@ import torch
 import torch.multiprocessing as mp
 from torch.nn.functional import normalize
 
+from tests.killed import killed
+from thesis_lib.contrastive import pretraining
 from thesis_lib.contrastive.batches import BatchComposer, Pool
 from thesis_lib.contrastive.encoders import Encoder, load_network, save_network
 from thesis_lib.contrastive.losses import SupConLoss
@@ -127,22 +129,10 @@ def test_first_weights_depend_on_the_seed_not_on_the_arm(pools):
 
 
 @pytest.mark.parametrize("arm", list(Arm))
-def test_killed_and_resumed_equals_uninterrupted(pools, arm, tmp_path, monkeypatch):
+def test_killed_and_resumed_equals_uninterrupted(pools, arm, tmp_path):
     whole, history = pretrain(arm, pools, PARAMETERS, 0, tmp_path / "whole")
-    import thesis_lib.contrastive.pretraining as module
-
-    real_save, calls = module.save_checkpoint, []
-
-    def save_then_die(*args, **kwargs):
-        real_save(*args, **kwargs)
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "save_checkpoint", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
+    with killed(pretraining, saves=2):
         pretrain(arm, pools, PARAMETERS, 0, tmp_path / "cut")
-    monkeypatch.setattr(module, "save_checkpoint", real_save)
     resumed, again = pretrain(arm, pools, PARAMETERS, 0, tmp_path / "cut")
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
@@ -178,10 +168,8 @@ def test_a_checkpoint_of_other_pictures_settings_or_seed_is_not_continued(pools,
 
 
 def test_every_step_and_seed_draws_its_own_views_and_the_rate_is_a_cosine(pools, tmp_path, monkeypatch):
-    import thesis_lib.contrastive.pretraining as module
-
-    seeds, real = [], module.draw_views
-    monkeypatch.setattr(module, "draw_views", lambda *given: seeds.append(given[-1]) or real(*given))
+    seeds, real = [], draw_views
+    monkeypatch.setattr(pretraining, "draw_views", lambda *given: seeds.append(given[-1]) or real(*given))
     _, history = pretrain(Arm.REAL, pools, PARAMETERS, 0, tmp_path / "a")
     pretrain(Arm.REAL, pools, PARAMETERS, 1, tmp_path / "b")
     assert len(set(seeds)) == 2 * TRAINING.steps

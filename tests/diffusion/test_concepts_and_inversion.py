@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from safetensors.torch import load_file, save_file
 
+from tests.killed import killed
 from thesis_lib.diffusion import inversion
 from thesis_lib.diffusion.base import BaseModel, load_base_model
 from thesis_lib.diffusion.concepts import Concepts, load_concepts, placeholder, save_concepts
@@ -74,26 +75,9 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_model_folder, shots, tmp_p
         return load_base_model(ModelParameters(base=str(tiny_model_folder), size=32))
 
     whole, _ = learn(fresh(), shots, tmp_path / "whole")
-    first = SHORT.model_copy(update={"steps": 6})
-
-    class Killed(Exception):
-        pass
-
-    original, calls = inversion.save_checkpoint, []
-
-    def save_then_die(*args, **kwargs):
-        original(*args, **kwargs)
-        calls.append(1)
-        if len(calls) == 2:
-            raise Killed
-
-    inversion.save_checkpoint = save_then_die
-    try:
-        with pytest.raises(Killed):
-            learn(fresh(), shots, tmp_path / "cut", first)
-    finally:
-        inversion.save_checkpoint = original
-    resumed, history = learn(fresh(), shots, tmp_path / "cut", first)
+    with killed(inversion, saves=2):
+        learn(fresh(), shots, tmp_path / "cut")
+    resumed, history = learn(fresh(), shots, tmp_path / "cut")
     for name in CLASSES:
         assert torch.equal(whole.vectors()[name], resumed.vectors()[name])
     assert sorted(history["step"].unique()) == list(range(6))

@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
+from tests.killed import killed
 from thesis_lib.diffusion import miniature as m
 from thesis_lib.diffusion import miniature_training as training
 from thesis_lib.diffusion.base import BUNDLED, load_base_model
@@ -110,21 +111,12 @@ def test_the_finished_decoder_is_better_and_the_latents_stay(table_file, tmp_pat
     assert all(torch.equal(x, y) for x, y in zip(vae.parameters(), again.parameters(), strict=True))
 
 
-def test_a_killed_unet_training_continues_as_if_nothing_had_happened(table_file, tmp_path, monkeypatch):
+def test_a_killed_unet_training_continues_as_if_nothing_had_happened(table_file, tmp_path):
     table, pictures = m.read_captioned_table(table_file, 32)
     latents = torch.randn(2, len(pictures), 4, 8, 8, generator=torch.Generator().manual_seed(0))
     tokenizer = m.build_tokenizer(m.vocabulary(table, TOY), TOY.context)
     whole, *_ = training.train_unet(latents, table, tokenizer, TOY, tmp_path / "whole.safetensors", every=2)
-    real, calls = training.save_checkpoint, []
-
-    def save_then_die(*args, **kwargs):
-        real(*args, **kwargs)
-        calls.append(1)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "save_checkpoint", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
+    with killed(training, saves=1):
         training.train_unet(latents, table, tokenizer, TOY, tmp_path / "cut.safetensors", every=2)
     resumed, *_ = training.train_unet(latents, table, tokenizer, TOY, tmp_path / "cut.safetensors", every=2)
     assert all(torch.equal(x, y) for x, y in zip(whole.parameters(), resumed.parameters(), strict=True))

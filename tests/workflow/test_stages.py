@@ -12,7 +12,7 @@ from thesis_lib.errors import ThesisError
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Parameters
 from thesis_lib.workflow.run import Run, open_run
-from thesis_lib.workflow.stages import STAGES, all_jobs, cells_digest, make_job, plan
+from thesis_lib.workflow.stages import STAGES, all_jobs, cells_digest, made_of, make_job, plan
 
 
 def finish_all(run: Run) -> None:
@@ -167,6 +167,23 @@ def test_work_by_hand_counts_as_done(run: Run) -> None:
         other.finish(other.arm(arm, 0), "training")
     assert planned(run, "training.steps=7")["analysis seed0"] == "its inputs changed"
     assert "training seed0 real" not in planned(run, "training.steps=7")
+
+
+def test_training_follows_what_chooses_its_pictures_and_what_it_scores(run: Run) -> None:
+    for changed in ("hardness.near_p=0.3", "evaluation.odin_temperature=10", "encoder.width=24", "probe.steps=7"):
+        assert planned(run, changed)["training seed0 real"] == f"changed: {changed.partition('=')[0]}"
+    assert "training seed0 real" not in planned(run, "evaluation.perplexity=7")
+    weights = run.root / "weights.safetensors"
+    weights.write_bytes(b"0" * 1000)
+    first = made_of(make_job("training", 0, "real"), _with_weights(run), run.root, run.folder)
+    weights.write_bytes(b"1" * 1000)
+    second = made_of(make_job("training", 0, "real"), _with_weights(run), run.root, run.folder)
+    assert first["outside"] != second["outside"] and first["parameters"] == second["parameters"]
+
+
+def _with_weights(run: Run) -> Parameters:
+    encoder = {"weights": str(run.root / "weights.safetensors")}
+    return Parameters.model_validate({"name": "toy", "encoder": encoder})
 
 
 def test_weights_and_data_from_outside_are_watched(project: Path) -> None:
