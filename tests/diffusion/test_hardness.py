@@ -14,6 +14,7 @@ from thesis_lib.diffusion.hardness import (
     load_hardness_encoder,
     on_grey,
     score_manifest,
+    second_opinion,
     timesteps_tried,
     train_hardness_encoder,
 )
@@ -226,3 +227,7 @@ def test_the_manifest_gets_the_scores_and_scoring_again_changes_nothing(tiny_bas
     looser = misfit(rows.assign(band="id"), rows["label"].to_numpy(), limits)
     assert looser.equals(misfit(rows, rows["label"].to_numpy(), limits))  # the limits decide, not the stored band
     assert scored["generative"].between(0, 1).all()
+    valid = PreparedSet(table, pictures.flip(-1), masks)
+    score_manifest(Hardness(encoder, prepared_shots, valid, 1), tmp_path, prepared_shots, limits, best)
+    opinion = second_opinion(encoder, tmp_path, prepared_shots, valid, limits)  # of the same encoder
+    assert opinion["spearman"] == pytest.approx(1) and opinion["accepted_by_one"] == 0
