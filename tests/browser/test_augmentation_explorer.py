@@ -63,7 +63,7 @@ def use(page: Page, project: Path) -> None:
     page.locator(".thesis-blind input").check()
     expect(page.locator(".thesis-readout")).to_be_hidden()
     page.locator("button.thesis-keep-id").click()
-    expect(page.locator(".thesis-judged")).to_contain_text("pass 1: 2 judged")
+    expect(page.locator(".thesis-judged")).to_contain_text("pass 1: 1 judged · ")  # blind; the other stays beside
     page.locator(".thesis-blind input").uncheck()
     expect(page.locator(".thesis-readout")).to_be_visible()
     assert (folder / "judgements.csv").read_text().count("\n") == 3

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -35,8 +36,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     done = thesis(project, *TWO)
     assert done.returncode == 0, done.stderr
     assert "2 notebooks in " in done.stdout and "runs/toy/seed0/concepts" in done.stdout
-    told = [line.split()[:2] for line in done.stderr.splitlines()]
-    assert told == [["done", "data"], ["note", "2"], ["done", "inversion"]]
+    first, *lines = done.stderr.splitlines()
+    assert first == "2 of 2 jobs to run: runs/toy"
+    assert [line.split()[:2] for line in lines] == [["done", "data"], ["note", "2"], ["done", "inversion"]]
     assert "2 of 3 pictures [toy] have no mask" in done.stderr
     yield project
     for process in processes_of(project):  # of a test that failed
@@ -70,7 +72,7 @@ def test_dry_run_starts_nothing(project: Path) -> None:
     dry = thesis(project, *RUN, "--set", "data.shots=9", "--dry-run")
     assert dry.returncode == 0
     assert dry.stdout.splitlines()[0].split() == ["data", "not", "done", "yet"]
-    assert dry.stdout.splitlines()[-1] == "8 of 8 jobs would run: runs/toy"
+    assert re.fullmatch(r"8 of 8 jobs would run: runs/toy_shots-9_\w{6}", dry.stdout.splitlines()[-1])
     assert sorted(path.name for path in (project / "runs").iterdir()) == ["toy"]
 
 
@@ -94,6 +96,7 @@ def test_failing_notebook_is_named_and_kept(project: Path) -> None:
     failed = thesis(project, *RUN, "--until", "inspection")
     assert failed.returncode == 2
     assert failed.stderr.splitlines() == [
+        "1 of 3 jobs to run: runs/toy",
         "failed inspection",
         "inspection: the lamp is off: switch it on",
         "  see runs/toy/notebooks/inspection.ipynb",
