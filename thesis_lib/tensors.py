@@ -61,7 +61,7 @@ def tensor_digest(*tensors: torch.Tensor) -> str:
     """Sixteen hexadecimal digits of the tensors' contents."""
     sha = hashlib.sha256()
     for tensor in tensors:
-        sha.update(tensor.contiguous().numpy().tobytes())
+        sha.update(tensor.cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
 
 
