@@ -52,10 +52,9 @@ def load_hardness_encoder(base: BaseModel, parameters: HardnessParameters) -> En
     Raises:
         ThesisError: The base model brought none, or the file is none of this project's encoders.
     """
-    if parameters.encoder != "base":
-        return load_encoder(Path(parameters.encoder).expanduser()).to(best_device())
-    path = base_folder(base.name) / HARDNESS_ENCODER
-    if not path.is_file():
+    own = parameters.encoder == "base"
+    path = base_folder(base.name) / HARDNESS_ENCODER if own else Path(parameters.encoder).expanduser()
+    if own and not path.is_file():
         raise ThesisError(
             f"hardness.encoder: the base model {base.name} brings no {HARDNESS_ENCODER}: give an encoder.safetensors "
             "that this project trained on other data, for example the arm real of another seed"

@@ -265,9 +265,9 @@ def alignment_table(
     rows: dict[tuple[str, str], dict[str, float]] = {}
     count, near = len(groups[first]), evaluation.neighbours
     some = np.sort(numpy_generator(seed, "alignment").permutation(count)[:MEASURED])
-    nearest = {arm: _nearest(_normalised(map_points(features[arm], ood))[some], near) for arm in groups}
+    points = {arm: _normalised(map_points(features[arm], ood))[some] for arm in groups}
+    nearest = {arm: _nearest(points[arm], near) for arm in groups}
     for arm in others:
-        points = _normalised(map_points(features[arm], ood))[some]
         kept = np.mean(
             [len(set(one) & set(other)) / near for one, other in zip(nearest[arm], nearest[first], strict=True)]
         )
@@ -277,8 +277,8 @@ def alignment_table(
             rows[arm, method] = {
                 "displacement": displacement(aligned, reference),
                 "displacement by itself": displacement(alone, reference),
-                "trustworthiness": trustworthiness(points, aligned[some], n_neighbors=near),
-                "trustworthiness by itself": trustworthiness(points, alone[some], n_neighbors=near),
+                "trustworthiness": trustworthiness(points[arm], aligned[some], n_neighbors=near),
+                "trustworthiness by itself": trustworthiness(points[arm], alone[some], n_neighbors=near),
                 "neighbours kept": float(kept),
             }
     return pd.DataFrame(rows).T.rename_axis(["arm", "method"])

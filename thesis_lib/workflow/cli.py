@@ -30,7 +30,6 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 File = Annotated[Path, typer.Argument(help="the experiment's parameter file", metavar="PARAMETERS")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="a changed parameter; repeatable", metavar="KEY=VALUE")]
-
 Name = Annotated[str | None, typer.Option(help="the run's folder inside runs/")]
 
 
