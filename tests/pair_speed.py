@@ -5,7 +5,8 @@
 ROOT holds MNIST. The notebook's way, written anew from its description: every training picture becomes a float tensor,
 plain and augmented, one at a time through PIL and torchvision; Python lists hold the pictures of each class and those
 of all other classes; triplets are tuples of tensors in a list that a DataLoader shuffles. Ours: `thesis_lib.pairwise`.
-Both build, then train one epoch of triplets with the same network, batch and loss. Each runs in a process of its own,
+Both build, then train one epoch of triplets with the same layers, batch and loss; ours has the layers' memory format
+(channels last), too, which is part of what is measured. Each runs in a process of its own,
 whose peak memory above that of imports, raw data and one batch's training is told. Run it on a quiet machine.
 """
 

@@ -114,6 +114,13 @@ def test_cifar_sheets_and_jpeg_test_pictures_come_in_official_order(tmp_path):
         read_cifar10(tmp_path)
 
 
+def test_a_cifar_sheet_missing_before_others_is_named(tmp_path):
+    write_sheets(tmp_path / "cifar10")
+    (tmp_path / "cifar10" / "train_00.webp").rename(tmp_path / "cifar10" / "train_01.webp")
+    with pytest.raises(ThesisError, match=r"train_00\.webp is missing and sheets behind it are there"):
+        read_cifar10(tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="MNIST does not lie beside the project")
 def test_the_real_mnist():

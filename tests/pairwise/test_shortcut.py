@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thesis_lib.pairwise import shortcut
-from thesis_lib.pairwise.parameters import PairwiseMethod, Scenario, TripletMethod
+from thesis_lib.pairwise.parameters import Method, PairwiseMethod, Scenario, TripletMethod
 from thesis_lib.pairwise.study import Item
 
 
@@ -27,7 +27,7 @@ def test_what_differs_from_its_batch_alone_is_like_an_anchor_in_a_batch_of_its_o
     items = [
         Item(Scenario("mnist", name, method, 0), {}, torch.zeros(0), torch.zeros(0), 1.0, {})
         for name, method in (
-            ("pairwise_simclr", PairwiseMethod()), ("pairwise_anchor", PairwiseMethod(augment_anchor=True)),
+            ("pairwise_simclr", PairwiseMethod()), ("pairwise_anchor", Method(loss="cosine", augment_anchor=True)),
             ("triplet_simclr", TripletMethod()),
         )
     ]  # fmt: skip

@@ -217,8 +217,8 @@ def test_differences_are_taken_seed_by_seed():
 def test_a_network_that_maps_all_to_one_direction_is_named(bars, tmp_path):
     items = study.run_scenarios(parameters(seeds=[0]), {"mnist": bars}, tmp_path, processes=1)
     worse = items[1]._replace(features=torch.ones(20, 32) + 0.001 * torch.rand(20, 32))
-    (sentence,) = study.collapsed([items[2], worse])
-    assert sentence.startswith("mnist triplet_none, seed 0: spread 0.000")
+    ((scenario, spread),) = study.collapsed([items[2], worse])
+    assert scenario == items[1].scenario and 0 < spread < 0.001
     assert study.spread(torch.eye(4)) == pytest.approx(0.75**0.5)  # of the mean (1, 1, 1, 1) / 4
 
 
@@ -252,7 +252,13 @@ def test_maps_show_pictures_at_random_in_order():
     [
         ("pairwise: {loss: cosine, epoch: 1}", "unknown parameter pairwise.epoch; known here: loss, epochs"),
         ("beyond: {margin: {loss: margin, los: 1}}", "unknown parameter beyond.margin.los; known here: loss"),
-        ("beyond: {x: {loss: supcon, mining: hard}}", "mining is for the triplet loss, not for supcon"),
+        ("beyond: {x: {loss: supcon, mining: hard}}", "mining is read by triplet, not by supcon: leave it out"),
+        ("beyond: {x: {loss: cosine, margin: 0.5}}", "margin is read by triplet, margin, not by cosine"),
+        ("beyond: {x: {loss: triplet, temperature: 0.1}}", "temperature is read by nt_xent, supcon, not by triplet"),
+        ("beyond: {x: {loss: supcon, negative: any}}", "negative is read by cosine, margin, triplet, nt_xent, not"),
+        ("beyond: {x: {loss: triplet, mining: hard, negative: any}}", "mining chooses negatives by their classes"),
+        ("triplet: {mining: hard}", "mining makes it another method than the source's: put it under beyond"),
+        ("pairwise: {augmentation: fer}", "augmentation makes it another method than the source's"),
         ("beyond: {x: {loss: nt_xent, tau_plus: 0.1}}", "tau_plus is for nt_xent with negative: any"),
         ("beyond: {pairwise_fer: {loss: cosine}}", "['pairwise_fer'] are names of the source's scenarios"),
         ("seeds: [1, 1]", "seeds names one value twice"),

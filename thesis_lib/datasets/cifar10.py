@@ -76,8 +76,8 @@ def _read_sheets(folder: Path) -> LabelledPictures:
             labels[split] = np.load(folder / f"{split}_labels.npy", allow_pickle=False).astype(np.int64)
         except (OSError, ValueError) as error:
             raise ThesisError(f"{folder / f'{split}_labels.npy'} is no readable list of labels ({error})") from None
-    train = np.concatenate([_sheet(path) for path in sorted(folder.glob("train_*.webp"))])
-    sheets = sorted(folder.glob("test_*.webp"))
+    train = np.concatenate([_sheet(path) for path in _sheets(folder, "train")])
+    sheets = _sheets(folder, "test")
     if 1000 * len(sheets) >= len(labels["test"]) or not list(folder.glob("test_jpeg_*.tar.xz")):
         test = np.concatenate([_sheet(path) for path in sheets]) if sheets else train[:0]
     else:
@@ -91,6 +91,15 @@ def _read_sheets(folder: Path) -> LabelledPictures:
         torch.from_numpy(labels[split][: len(pictures)]) for split, pictures in (("train", train), ("test", test))
     )
     return LabelledPictures(_pictures(train), train_labels, _pictures(test), test_labels, CLASSES)
+
+
+def _sheets(folder: Path, split: str) -> list[Path]:
+    """A split's sheets in order; one missing before the last would shift all labels behind it."""
+    found = sorted(folder.glob(f"{split}_*.webp"))
+    missing = [name for n, path in enumerate(found) if path.name != (name := f"{split}_{n:02}.webp")]
+    if missing:
+        raise ThesisError(f"{folder / missing[0]} is missing and sheets behind it are there: fetch it again")
+    return found
 
 
 def _sheet(path: Path) -> np.ndarray:

@@ -211,7 +211,7 @@ def beyond_table(measured: pd.DataFrame, parameters: PairwiseTripletParameters, 
         language: `en` or `de`.
 
     Returns:
-        Columns: data, scenario, whether it uses labels, steps, views a step, learning rate; accuracy frozen, its
+        Columns: data, scenario, whether it uses labels, steps, pictures a step, learning rate; accuracy frozen, its
         difference to the source's best scenario seed by seed with its 95 % t interval, kNN frozen and accuracy the
         published way, in percent and points.
     """
@@ -231,24 +231,21 @@ def beyond_table(measured: pd.DataFrame, parameters: PairwiseTripletParameters, 
                 "" if more is None else plus_minus(signed(100 * more.mean, 1, language), more.low, more.high, language)
             )
             rows.append([*about, rate, cells["frozen/top1"], gain, cells["frozen/knn"], cells["published/top1"]])
-    keys = ("set", "scenario", "labels_used", "steps", "views_a_step", "learning_rate")
+    keys = ("set", "scenario", "labels_used", "steps", "pictures_a_step", "learning_rate")
     accuracy, fixed = word("top1", language), word("frozen", language)
     heads = [
         f"{accuracy}, {fixed}",
-        f"{word('reference', language)} {word(REFERENCE, language)}",
+        f"{word('more_than', language)} {word(REFERENCE, language)}",
         f"{word('knn', language)}, {fixed}",
-        f"{accuracy}, {word('ours', language)}",
+        f"{accuracy}, {word('published_way', language)}",
     ]
     return pd.DataFrame(rows, columns=[*(word(key, language) for key in keys), *heads])
 
 
 def uses_labels(method: Method) -> bool:
     """Whether a method's training uses labels, be it only to know what is a negative."""
-    if not method.epochs:
-        return False
-    if method.loss in ("supcon", "cross_entropy") or method.mining != "none" or method.positive == "same_class":
-        return True
-    return method.negative == "other_class"
+    # losses and mining that need labels have, and do not read, the default: negatives of other classes
+    return method.epochs > 0 and (method.negative == "other_class" or method.positive == "same_class")
 
 
 def _cells(summary: pd.DataFrame, data: str, scenario: str, language: str) -> dict[str, str]:
@@ -276,11 +273,11 @@ def gaps(summary: pd.DataFrame) -> list[str]:
         return ["There is nothing published for these scenarios, or one seed, which gives no interval."]
     away, half = (rows["published"] - rows["mean"]).abs() - 0.005, (rows["high"] - rows["low"]) / 2
     further = further_run(half, rows["seeds"])
-    outside = rows[away > further]
+    outside, missed = rows[away > further], missed_by_chance(rows["seeds"])
     sentences = [
-        f"Of {len(rows)} published numbers {int((away > half).sum())} lie outside the mean's 95 % interval, where of "
-        f"as many runs of ours {number(missed_by_chance(rows['seeds']).sum(), 0)} would, and {len(outside)} outside "
-        "that of one further run."
+        f"Of {len(rows)} published numbers {int((away > half).sum())} lie outside the mean's 95 % interval with half a "
+        f"percent for their rounding, where of as many runs of ours some {number(missed.sum(), 0)} would, and "
+        f"{len(outside)} outside that of one further run."
     ]
     for row, reach in zip(outside.to_dict("records"), further[outside.index], strict=True):
         low, high = (number(100 * (row["mean"] + sign * reach)) for sign in (-1, 1))

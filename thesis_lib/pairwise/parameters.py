@@ -26,9 +26,19 @@ class PicturesParameters(DataRoot):
 
     sets: Annotated[list[SetName], Field(min_length=1)] = ["mnist", "cifar10"]
     anchors: Positive = 5000
-    """Anchors a class, its first pictures; where it has fewer, they are anchors several times."""
+    """Anchors a class, its first pictures; where it has fewer, they are anchors several times (and NT-Xent's negatives
+    then include the anchor's own picture)."""
     test: Annotated[int, Field(ge=10)] = 10_000
     """Test pictures whose features are evaluated, at most."""
+
+
+READ_BY = {
+    "mining": ("triplet",),
+    "margin": ("triplet", "margin"),
+    "temperature": ("nt_xent", "supcon"),
+    "negative": ("cosine", "margin", "triplet", "nt_xent"),
+}
+"""Fields of a method that some losses alone read."""
 
 
 class Method(Section):
@@ -58,8 +68,8 @@ class Method(Section):
     """For `triplet`: the negative (`semi_hard`, `hard`), or positive and negative, are chosen among 64 of the batch."""
     margin: Annotated[float, Field(gt=0)] = 1.0
     """Of `triplet` and `margin`, a distance; `cosine` has margin 0, as in the source."""
-    temperature: Annotated[float, Field(gt=0)] = 0.5
-    """Of `nt_xent` and `supcon`."""
+    temperature: Annotated[float, Field(ge=0.02)] = 0.5
+    """Of `nt_xent` and `supcon`; e^(1 / temperature) is a single-precision number."""
     tau_plus: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Debiased `nt_xent`: the probability that an unlabelled negative is of the anchor's class."""
     sigmoid: bool = True
@@ -88,8 +98,11 @@ class Method(Section):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> "Method":
-        if self.mining != "none" and self.loss != "triplet":
-            raise ValueError(f"mining is for the triplet loss, not for {self.loss}: leave it out")
+        for field, losses in READ_BY.items():
+            if getattr(self, field) != type(self).model_fields[field].default and self.loss not in losses:
+                raise ValueError(f"{field} is read by {', '.join(losses)}, not by {self.loss}: leave it out")
+        if self.mining != "none" and self.negative == "any":
+            raise ValueError("mining chooses negatives by their classes: leave negative: any out")
         if self.loss == "pca" and self.epochs:
             raise ValueError("pca is not trained: set epochs to 0")
         if self.tau_plus and (self.loss != "nt_xent" or self.negative != "any"):
@@ -97,7 +110,18 @@ class Method(Section):
         return self
 
 
-class PairwiseMethod(Method):
+class SourceMethod(Method):
+    """One of the source's, which may have other epochs, another rate and margin; its augmentations are the study's."""
+
+    @model_validator(mode="after")
+    def _stays_the_source_s(self) -> "SourceMethod":
+        for field, value in Method.model_fields.items():
+            if field not in ("loss", "epochs", "learning_rate", "margin") and getattr(self, field) != value.default:
+                raise ValueError(f"{field} makes it another method than the source's: put it under beyond, with a name")
+        return self
+
+
+class PairwiseMethod(SourceMethod):
     """The source's pairs."""
 
     loss: Literal["cosine"] = "cosine"
@@ -105,7 +129,7 @@ class PairwiseMethod(Method):
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
 
 
-class TripletMethod(Method):
+class TripletMethod(SourceMethod):
     """The source's triplets."""
 
     loss: Literal["triplet"] = "triplet"

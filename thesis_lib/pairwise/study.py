@@ -145,7 +145,8 @@ def measurements(items: Iterable[Item]) -> pd.DataFrame:
 def against(table: pd.DataFrame, reference: str) -> dict[tuple[str, str], PairedDifference]:
     """(set, scenario) -> its frozen accuracy minus that of the reference, seed by seed.
 
-    Scenarios of a seed share first weights, order and split. Absent are those that have no seed with the reference.
+    Scenarios of a seed share first weights and split, and the order where they have as many items. Absent are those
+    that have no seed with the reference.
 
     Args:
         table: As `measurements` makes it.
@@ -206,13 +207,9 @@ def spread(features: torch.Tensor) -> float:
     return float(F.normalize(features, dim=1).var(0, correction=0).sum().sqrt())
 
 
-def collapsed(items: Iterable[Item]) -> list[str]:
-    """A sentence for each network that maps the test pictures to nearly one direction."""
-    return [
-        f"{item.scenario.data} {item.scenario.name}, seed {item.scenario.seed}: spread {found:.3f}"
-        for item in items
-        if (found := spread(item.features)) < COLLAPSED
-    ]
+def collapsed(items: Iterable[Item]) -> list[tuple[Scenario, float]]:
+    """The networks that map the test pictures to nearly one direction, each with its `spread`."""
+    return [(item.scenario, found) for item in items if (found := spread(item.features)) < COLLAPSED]
 
 
 def confusion_of(items: Iterable[Item], data: str, scenario: str) -> list[list[int]]:
