@@ -262,9 +262,9 @@ class TrainingParameters(Section):
     near_ood_choice: Literal["all", "hardness", "random"] | Annotated[int, Field(ge=1, le=999)] = "all"
     """Which of them: all; of those that no class claims, the `hardness.quota` a class that fit the near-OOD band best;
     as many of each class and timestep, whatever their hardness; or those of one timestep."""
-    id_choice: Literal["all", "object", "background", "band", "confidence", "generative"] = "all"
-    """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class that a
-    nearest-neighbour classifier, or a generative classifier, is most confident of."""
+    id_choice: Literal["all", "object", "background", "band", "confidence", "generative", "half"] = "all"
+    """Which ID pictures train: all; those of one mask region; those in the ID band; the half of each class and
+    mask that a nearest-neighbour classifier, or a generative classifier, is most confident of; a half at random."""
     steps: Positive = 300
     classes_per_batch: Positive = 8
     anchors_per_class: Annotated[int, Field(ge=2, multiple_of=2)] = 4

@@ -62,14 +62,21 @@ def manifest():
 
 def test_id_pictures_are_chosen_by_mask_band_or_the_surer_half(manifest):
     def chosen(choice):
-        return manifest.iloc[choose_id(manifest, settings(id_choice=choice))]
+        return manifest.iloc[choose_id(manifest, settings(id_choice=choice), 0)]
 
     assert len(chosen("all")) == 16
     assert set(chosen("background")["mask"]) == {"background"} and len(chosen("object")) == 8
     assert (chosen("band")["p_own"] >= 0.2).all() and len(chosen("band")) == 12
-    assert sorted(chosen("confidence")["confidence"].unique()) == [4, 5, 6, 7]
-    assert sorted(chosen("generative")["generative"].unique()) == [-3, -2, -1, 0]
-    assert chosen("generative").groupby(["label", "mask"]).size().tolist() == [2, 2, 2, 2]
+    surest = {choice: chosen(choice) for choice in ("confidence", "generative", "half")}
+    objects = {choice: table[table["mask"] == "object"] for choice, table in surest.items()}
+    assert sorted(objects["confidence"]["confidence"]) == [4, 4, 6, 6]
+    assert sorted(objects["generative"]["generative"]) == [-2, -2, 0, 0]
+    backgrounds = [table[table["mask"] == "background"].index.tolist() for table in surest.values()]
+    assert backgrounds[0] == backgrounds[1] == backgrounds[2]  # all have their source's object: by chance
+    for table in surest.values():
+        assert table.groupby(["label", "mask"]).size().tolist() == [2, 2, 2, 2]
+    halves = {tuple(choose_id(manifest, settings(id_choice="half"), seed)) for seed in range(5)}
+    assert len(halves) > 1
 
 
 def test_random_acceptance_takes_as_many_of_each_class_and_timestep(manifest):
@@ -103,8 +110,8 @@ def test_choosing_needs_scores(manifest):
         with pytest.raises(
             ThesisError, match="no hardness scores, because the parameters of their run choose nothing by"
         ):
-            choose = choose_id if "id_choice" in training else lambda m, p: choose_near_ood(m, p, 0)
-            choose(manifest.drop(columns="d_own"), settings(**training))
+            choose = choose_id if "id_choice" in training else choose_near_ood
+            choose(manifest.drop(columns="d_own"), settings(**training), 0)
 
 
 def test_oracle_arms_read_the_data_set_and_need_it(tmp_path):

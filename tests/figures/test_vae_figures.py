@@ -16,12 +16,13 @@ from thesis_lib.figures.vae import (
 )
 from thesis_lib.figures.vae_tables import (
     readable,
+    readable_comparisons,
     readable_findings,
     readable_gaps,
     readable_harness,
     study_word,
 )
-from thesis_lib.vae.findings import finding_table
+from thesis_lib.vae.findings import finding_table, harness_tests
 from thesis_lib.vae.methods import METHODS
 from thesis_lib.vae.published import DIGIT_METHODS
 from thesis_lib.vae.tabulate import SECTIONS
@@ -110,7 +111,9 @@ def test_methods_with_fewer_seeds_say_how_many(results):
 
 def test_every_table_has_a_caption_and_every_word_two_languages(results):
     captioned = {each.place.removeprefix("tables/") for each in TABLES if each.notebook == "09"}
-    assert set(SECTIONS) | {"harness", "findings", "gaps"} == captioned
+    assert set(SECTIONS) | {"harness", "comparisons", "findings", "gaps"} == captioned
+    compared = readable_comparisons(harness_tests(results), "de")
+    assert len(compared) and compared["gegenüber"].isin(set(study_word(method, "de") for method in METHODS)).all()
     findings = finding_table(results)
     text = readable_findings(findings, "de")
     assert len(text) == len(findings) and not set(text["Befund"]) & set(findings["finding"])

@@ -19,16 +19,16 @@ from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.sections import EncoderParameters, Kind, TrainingParameters
-from thesis_lib.tensors import load_tensors
+from thesis_lib.tensors import load_tensors, tensor_digest
 from thesis_lib.vae import digits as mnist
-from thesis_lib.vae import fitting, looking, published, study, tables, work
+from thesis_lib.vae import fitting, looking, published, study, tables
 from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
-from thesis_lib.vae.findings import finding_table
+from thesis_lib.vae.findings import finding_table, harness_tests
 from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cutmix
 from thesis_lib.vae.methods import MADE, METHODS, VAE
 from thesis_lib.vae.parameters import NetworkParameters, VaeParameters
 from thesis_lib.vae.tabulate import outside, summarised
-from thesis_lib.vae.work import COLUMNS, row, run_items
+from thesis_lib.vae.work import COLUMNS, Item, row, run_items
 from thesis_lib.workflow.project import project_root
 
 SHORT = {"steps": 3, "batch": 8}
@@ -142,7 +142,7 @@ def test_table_items_write_every_row(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "read_proben1", lambda root, name, permutation: table)
     items = tables.table_items(toy(), tmp_path / "models")
     assert len(items) == 4
-    found = run_items(items, tmp_path / "items", tables.depends_on(toy()), "toy")
+    found = run_items(items, tmp_path / "items", "toy")
     whole = found[found["section"] == "proben1"]
     f1 = whole[whole["metric"] == "f1"]
     assert len(f1) == 2 * 2 * 8 and set(f1["method"]) == {
@@ -191,11 +191,11 @@ def test_a_class_is_made_by_its_own_vae_and_the_shots_are_what_passes_for_real(t
 def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
     items = mnist.digit_items(toy_digits, (0,))
     assert len(items) == 2 * 10 + 5 + 5
-    found = run_items(items, tmp_path / "items", {"a": 1}, "toy")
+    found = run_items(items, tmp_path / "items", "toy")
     assert found.columns.tolist() == COLUMNS and found["value"].between(0, 1).all()
     name = "few_shot/shots3_generated3/gc_seed0"
     fresh = mnist.Digits(toy_digits.p, toy_digits.sampling, toy_digits.train, toy_digits.test, tmp_path / "other")
-    alone = run_items({name: mnist.digit_items(fresh, (0,))[name]}, tmp_path / "alone", {"a": 1}, "toy")
+    alone = run_items({name: mnist.digit_items(fresh, (0,))[name]}, tmp_path / "alone", "toy")
     same = (found["section"] == "few_shot") & (found["shots"] == 3) & (found["method"] == "gc")
     assert alone["value"].tolist() == found.loc[same, "value"].tolist()
     for method in ("multi", "multi_interpolation", "gc", "noise", "from_shots"):
@@ -248,7 +248,7 @@ def test_everything_is_done_side_by_side_and_then_read(tmp_path, monkeypatch):
         looking.face_vae(p.celeba, seen, beta, 0, tmp_path / "models")
 
 
-def test_done_items_are_not_done_again_unless_something_changed(tmp_path, monkeypatch):
+def test_done_items_are_not_done_again_unless_something_changed(tmp_path):
     calls = []
 
     def compute():
@@ -256,12 +256,20 @@ def test_done_items_are_not_done_again_unless_something_changed(tmp_path, monkey
         return [row("few_shot", "mnist", "none", 0, 0.5)]
 
     for made_of, expected in (({"steps": 1}, 1), ({"steps": 1}, 1), ({"steps": 2}, 2)):
-        found = run_items({"a/b": compute}, tmp_path, made_of, "toy")
+        found = run_items({"a/b": Item(compute, made_of)}, tmp_path, "toy")
         assert len(calls) == expected and found["value"].tolist() == [0.5]
-    for module in (work, fitting):  # code that measures or trains differently
-        monkeypatch.setattr(module, "VERSION", -1)
-        run_items({"a/b": compute}, tmp_path, {"steps": 2}, "toy")
-    assert len(calls) == 4
+
+
+def test_code_that_measures_or_trains_differently_makes_its_own_items_anew(toy_digits, monkeypatch):
+    def known() -> dict[str, str]:
+        return {name: str(item.made_of) for name, item in mnist.digit_items(toy_digits, (0,)).items()}
+
+    before = known()
+    monkeypatch.setattr(fitting, "VERSION", -1)
+    trained = known()
+    assert {name for name in before if before[name] == trained[name]} == {n for n in before if "/none_" in n}
+    monkeypatch.setattr(mnist, "VERSION", -1)
+    assert not set(trained.values()) & set(known().values())
 
 
 def made_up(gains, multi=-0.05, seeds=8):
@@ -294,6 +302,11 @@ def test_findings_by_hand():
 def test_a_gain_at_some_numbers_only_and_a_smaller_loss_hold_in_part():
     mixed = finding_table(made_up({2: 0.06, 10: -0.01, 500: 0.0})).set_index("finding")
     assert mixed.loc["gain_digits", ["mean", "verdict"]].tolist() == [pytest.approx(0.025), "partly"]
+    lasting = finding_table(made_up({2: 0.06, 500: 0.02})).set_index("finding")
+    assert lasting.loc["vanishes", ["mean", "verdict"]].tolist() == [pytest.approx(0.04), "partly"]
+    sharp = made_up({2: 0.02})
+    parts = sharp[sharp["data"] == "faces"].assign(data="parts", value=1.2)
+    assert finding_table(pd.concat([sharp, parts])).set_index("finding").loc["blur", "verdict"] == "partly"
     losing = finding_table(made_up({2: -0.01, 500: -0.03})).set_index("finding")
     assert losing.loc["vanishes", ["mean", "verdict"]].tolist() == [pytest.approx(0.02), "partly"]
 
@@ -358,7 +371,7 @@ def test_parts_are_given_back_that_the_vae_has_not_seen(tmp_path, monkeypatch):
     items = looking.part_blur_items(
         toy(), dataclasses.replace(toy_bench, tests=tests, sources=MADE[:2]), (0,), tmp_path
     )
-    values = {line["method"]: line["value"] for line in items["parts_vae_seed0"]()}
+    values = {line["method"]: line["value"] for item in items.values() for line in item.compute()}
     assert values == pytest.approx({"reconstruction": 0.25, "early": 0.25, "vae": 1, "vae_gc": 1})
     assert [x.shape[1] for x in asked] == [4, 4]  # the test pictures, not the nine shots
 
@@ -383,7 +396,12 @@ def bench(made) -> Bench:
         training=TrainingParameters(steps=2, classes_per_batch=3, checkpoint_every=2),
     )  # fmt: skip
     pictures, labels = ((255 * blobs(9, 32)[0].clamp(0, 1)).to(torch.uint8).expand(-1, 3, -1, -1), blobs(9)[1])
-    return Bench("toy", p, True, 0.5, lambda seed: (pictures, labels), {"test": (pictures, labels)}, MADE, made, {})
+    tests = {"test": (pictures, labels)}
+    masks = torch.ones(9, 32, 32, dtype=torch.bool)
+    return Bench(
+        "toy", p, True, 0.5, lambda seed: (pictures, labels), lambda seed: masks, tests, MADE, made, {},
+        lambda source, seed: {"pictures": tensor_digest(*made(source, seed))},
+    )  # fmt: skip
 
 
 def test_the_harness_trains_every_method_it_can_have(tmp_path):
@@ -398,23 +416,42 @@ def test_the_harness_trains_every_method_it_can_have(tmp_path):
     assert list(items) == [f"toy/{method}_seed0" for method in METHODS if "da_fusion" not in method]
     fewer = harness_items(dataclasses.replace(toy_bench, sources=VAE), (0,), tmp_path / "work")
     assert list(fewer) == list(items)  # without a warning
-    for name in ("toy/none_seed0", "toy/mixup_cutmix_seed0", "toy/classical_vae_seed0"):
-        rows = items[name]()
-        assert {line["metric"] for line in rows} == {"f1/test", "top1/test"}
+    no_background = harness_items(dataclasses.replace(toy_bench, sources=VAE, masks=None), (0,), tmp_path / "work")
+    assert set(items) - set(no_background) == {"toy/pasted_seed0"}
+    for name in ("toy/none_seed0", "toy/pasted_seed0", "toy/mixup_cutmix_seed0", "toy/classical_vae_seed0"):
+        rows = items[name].compute()
+        assert [line["metric"] for line in rows] == ["loss/train", "f1/test", "top1/test"]
         assert rows[0]["generated"] == (3 if "vae" in name else 0) and rows[0]["shots"] == 3
         assert not any((tmp_path / "work").iterdir())
 
 
-def test_other_da_fusion_pictures_are_another_item(tmp_path):
-    def names(value):
+def test_other_da_fusion_pictures_make_their_own_items_anew(tmp_path):
+    def known(value):
         pictures, labels = bench(None).shots(0)
-        made = bench(lambda source, seed: (torch.full_like(pictures, value), labels))
-        return set(harness_items(made, (0,), tmp_path)), set(looking.part_blur_items(toy(), made, (0,), tmp_path))
+        other = torch.full_like(pictures, value)
+        made = bench(lambda source, seed: ((other if source.startswith("da_fusion") else pictures), labels))
+        items = harness_items(made, (0,), tmp_path) | looking.part_blur_items(toy(), made, (0,), tmp_path)
+        return {name: str(item.made_of) for name, item in items.items()}
 
-    (harness, blur), (other, other_blur) = names(1), names(2)
-    assert len(harness) == len(METHODS) and len(blur) == 4 and names(1) == (harness, blur)
-    assert {name.rpartition("_")[0][:14] for name in harness - other} == {"toy/da_fusion_", "toy/classical_"}
-    assert len(harness & other) == len(METHODS) - 6 and blur & other_blur == {"parts_vae_seed0"}
+    one, two = known(1), known(2)
+    assert len(one) == len(METHODS) + 1 + len(MADE) and one == known(1) and list(one) == list(two)
+    assert {name for name in one if one[name] != two[name]} == {name for name in one if "da_fusion" in name}
+
+
+def test_comparisons_of_the_harness_by_hand():
+    rows = [
+        row("harness", "parts", method, seed, 0.5 + more + 0.01 * seed, metric=f"f1/{split}")
+        for seed in range(8)
+        for split in ("test", "field")
+        for method, more in (("none", 0.0), ("vae", -0.1), ("classical", 0.1), ("classical_vae", 0.12 + 0.001 * seed))
+    ]
+    table = harness_tests(pd.DataFrame(rows, columns=COLUMNS))
+    assert table[["data", "first", "second"]].to_numpy().tolist() == [
+        ["parts, field", "vae", "none"], ["parts, field", "classical_vae", "classical"],
+    ]  # fmt: skip
+    assert table["mean"].tolist() == pytest.approx([-0.1, 0.0235]) and (table["p"] == 2 / 2**8).all()
+    assert table["holm"].tolist() == pytest.approx([4 / 2**8] * 2)
+    assert harness_tests(pd.DataFrame(columns=COLUMNS)).empty
 
 
 def test_latent_maps_come_with_their_labels(toy_digits):

@@ -47,7 +47,7 @@ def build_pools(
     if any(known.get(name) != label for name, label in zip(manifest["class_name"], manifest["label"], strict=True)):
         raise ThesisError(f"{synthetic}: the manifest's classes are not the data's: run notebook 04 again")
     for kind in arm.kinds[1:]:
-        rows = choose_id(manifest, parameters) if kind is Kind.ID else choose_near_ood(manifest, parameters, seed)
+        rows = choose_id(manifest, parameters, seed) if kind is Kind.ID else choose_near_ood(manifest, parameters, seed)
         if not len(rows):
             p = parameters.training
             name, choice = ("id", p.id_choice) if kind is Kind.ID else (p.near_ood_set, p.near_ood_choice)
@@ -64,8 +64,12 @@ def _labels(table: pd.DataFrame) -> torch.Tensor:
     return torch.tensor(table["label"].to_numpy())
 
 
-def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
+def choose_id(manifest: pd.DataFrame, parameters: Parameters, seed: int) -> np.ndarray:
     """Positions in the manifest of the ID pictures that `training.id_choice` lets train.
+
+    A filter (`confidence`, `generative`) keeps of each class and mask the half with the highest score. It judges the
+    object alone: where that was left untouched and its surroundings were edited, the score is that of the source, and
+    chance chooses. `half` is chosen by chance throughout: as many of each class and mask as a filter keeps.
 
     Raises:
         ThesisError: The manifest has no scores to choose by.
@@ -77,9 +81,12 @@ def choose_id(manifest: pd.DataFrame, parameters: Parameters) -> np.ndarray:
     elif choice == "band":
         chosen &= _band(manifest, parameters) == str(Kind.ID)
     elif choice != "all":
-        _need_scores(manifest)
         made = manifest[chosen]
-        chosen[chosen] = surer_half(made[choice], [made["label"], made["mask"]]).to_numpy()
+        scores = pd.Series(numpy_generator(seed, "half").random(len(made)), made.index)
+        if choice != "half":
+            _need_scores(manifest)
+            scores = made[choice].where(made["mask"] != "background", scores)
+        chosen[chosen] = surer_half(scores, [made["label"], made["mask"]]).to_numpy()
     return np.flatnonzero(chosen)
 
 

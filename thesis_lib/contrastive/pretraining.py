@@ -99,6 +99,7 @@ def pretrain(
     loss: ContrastiveLoss | None = None,
     views: Views | None = None,
     mix: Mix | None = None,
+    paste: bool | None = None,
 ) -> tuple[TwoStage, pd.DataFrame]:
     """Train one arm's network and return it as it is after the last step.
 
@@ -111,6 +112,8 @@ def pretrain(
         loss: Takes the place of the contrastive loss that `training` names; for the audit of the published code.
         views: Takes the place of the arm's views; the folder must then be for these views alone.
         mix: Mixes the pictures of a batch and their labels, as mixup does; for cross-entropy arms, one process.
+        paste: Whether other backgrounds are pasted behind half of the pictures' objects before views are drawn; none
+            for what the arm says.
 
     Returns:
         The network in evaluation mode, and a row a step: step, loss, excess (loss minus the value of a collapsed
@@ -127,6 +130,7 @@ def pretrain(
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
     views = make_views(arm, parameters) if views is None else views
+    paste = arm is Arm.REAL_STRONG if paste is None else paste
     loss_function = build_loss(p) if loss is None else loss
     checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed, pools)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
@@ -151,7 +155,7 @@ def pretrain(
         if p.objective == "simclr" and not arm.is_cross_entropy:
             labels = torch.arange(len(labels), device=accelerator.device)
         drawn = draw_views(
-            views, batch, slice(rank, None, processes), accelerator.device, arm,
+            views, batch, slice(rank, None, processes), accelerator.device, paste,
             parameters.encoder.size, derive_seed(seed, "views", step, rank),
         )  # fmt: skip
         inputs, targets = drawn.flatten(0, 1), labels.repeat_interleave(2)
@@ -194,7 +198,7 @@ def make_views(arm: Arm, parameters: Parameters) -> Views:
 
 
 def draw_views(
-    views: Views, batch: Batch, mine: slice, device: torch.device, arm: Arm, size: int, seed: int
+    views: Views, batch: Batch, mine: slice, device: torch.device, paste: bool, size: int, seed: int
 ) -> torch.Tensor:
     """Two views of each of a process's pictures, anchors' views drawn apart from the others': the same in every arm.
 
@@ -203,7 +207,7 @@ def draw_views(
         batch: The whole batch.
         mine: The process's rows.
         device: Where they are drawn.
-        arm: With `real_strong` backgrounds are pasted first.
+        paste: Whether backgrounds are pasted first, behind half of the objects, where masks are known.
         size: Side of a view in pixels.
         seed: The step's and process's seed.
 
@@ -211,7 +215,7 @@ def draw_views(
         (n, 2, 3, size, size) in [0, 1].
     """
     unit = to_unit_range(batch.pictures[mine].to(device), size)
-    if arm is Arm.REAL_STRONG and batch.masks is not None:
+    if paste and batch.masks is not None:
         masks = batch.masks[mine].to(device)
         if masks.shape[-1] != size:
             masks = nn.functional.interpolate(masks[:, None].float(), (size, size))[:, 0] > 0.5

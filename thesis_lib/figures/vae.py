@@ -29,7 +29,7 @@ PARTS = (
     ("Tables: PROBEN1", ("proben1", "few_shot_table")),
     ("Digits: MNIST", ("latent_spaces", "lines", "generated_digits", "few_shot", "only_generated", "many_generated")),
     ("Faces", ("faces",)),
-    ("One harness", ("harness_pictures", "harness")),
+    ("One harness", ("harness_pictures", "harness", "comparisons")),
     ("Blur", ("blur",)),
 )
 """The report's parts after the findings: heading, names of tables and figures."""

@@ -27,15 +27,18 @@ WORDS = {
     "multi_interpolation": ("multi-VAE, interpolation + noise", "Multi-VAE, Interpolation + Rauschen"),
     "gc": ("interpolation + noise + GC", "Interpolation + Rauschen + GC"),
     "classical": ("classical views", "klassische Ansichten"),
+    "pasted": ("classical + other backgrounds", "klassisch + andere Hintergründe"),
     "randaugment": ("RandAugment", "RandAugment"),
     "mixup_cutmix": ("mixup / CutMix", "Mixup / CutMix"),
     "da_fusion": ("DA-Fusion ID", "DA-Fusion ID"),
+    "da_fusion_object": ("DA-Fusion ID, object edited", "DA-Fusion ID, Objekt bearbeitet"),
     "da_fusion_half": ("DA-Fusion ID, a half", "DA-Fusion ID, die Hälfte"),
     "da_fusion_filter": ("DA-Fusion + filter", "DA-Fusion + Filter"),
     "classical_vae": ("classical + VAE", "klassisch + VAE"),
     "classical_vae_gc": ("classical + VAE + GC", "klassisch + VAE + GC"),
     "classical_from_shots": ("classical + one VAE, shots only", "klassisch + ein VAE, nur Shots"),
     "classical_da_fusion": ("classical + DA-Fusion ID", "klassisch + DA-Fusion ID"),
+    "classical_da_fusion_object": ("classical + DA-Fusion, object edited", "klassisch + DA-Fusion, Objekt bearbeitet"),
     "classical_da_fusion_half": ("classical + DA-Fusion ID, a half", "klassisch + DA-Fusion ID, die Hälfte"),
     "classical_da_fusion_filter": ("classical + DA-Fusion + filter", "klassisch + DA-Fusion + Filter"),
     "reconstruction": ("reconstruction", "Rekonstruktion"),
@@ -67,6 +70,7 @@ WORDS = {
     "many_generated": ("MNIST, many generated", "MNIST, viele erzeugte"),
     "parts": ("parts", "Teile"),
     "faces": ("faces", "Gesichter"),
+    "control": ("against", "gegenüber"),
     "finding": ("finding", "Befund"),
     "difference": ("difference in F1, points", "Differenz in F1, Punkte"),
     "p": ("p (Holm)", "p (Holm)"),
@@ -161,7 +165,7 @@ def harness_methods(rows: pd.DataFrame, language: str = "en") -> dict[str, str]:
 
 
 def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFrame:
-    """The harness as text: a row a method, two columns a data set and split.
+    """The harness as text: a row a method, generated pictures a class, two columns a data set and split.
 
     Weighted F1 in percent, and seed by seed how much more that is than with classical views, in points; both with half
     the 95 % t interval.
@@ -169,8 +173,9 @@ def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFram
     rows = results[(results["section"] == "harness") & results["metric"].str.startswith("f1/")]
     columns = list(dict.fromkeys(zip(rows["data"], rows["metric"], strict=True)))
     lines = []
+    made = rows.groupby("method")["generated"].max()
     for method, name in harness_methods(rows, language).items():
-        line = {study_word("method", language): name}
+        line = {study_word("method", language): name, study_word("generated", language): str(made[method])}
         for data, metric in columns:
             values = rows[(rows["method"] == method) & (rows["data"] == data) & (rows["metric"] == metric)]["value"]
             head = f"{study_word(str(data), language)}, {study_word(metric.partition('/')[2], language)}"
@@ -202,4 +207,21 @@ def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFr
         }
         for row in findings.to_dict("records")
     ]
+    return pd.DataFrame(lines)
+
+
+def readable_comparisons(tests: pd.DataFrame, language: str = "en") -> pd.DataFrame:
+    """What `harness_tests` returns as text; differences in points."""
+    lines = []
+    for test in tests.to_dict("records"):
+        data, _, split = str(test["data"]).partition(", ")
+        difference = plus_minus(signed(100 * test["mean"], 1, language), test["low"], test["high"], language)
+        lines.append({
+            study_word("data", language): f"{study_word(data, language)}, {study_word(split, language)}",
+            study_word("method", language): study_word(test["first"], language),
+            study_word("control", language): study_word(test["second"], language),
+            study_word("difference", language): difference,
+            study_word("p", language): number(test["holm"], 4, language),
+            word("seeds", language): str(test["pairs"]),
+        })  # fmt: skip
     return pd.DataFrame(lines)

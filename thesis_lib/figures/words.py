@@ -38,6 +38,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "id_background": ("ID, background changed", "ID, Hintergrund verändert"),
     "id_band": ("ID, inside the band", "ID, nur im Band"),
     "id_confidence": ("ID, confident half", "ID, sichere Hälfte"),
+    "id_half": ("ID, half at random", "ID, Hälfte nach Zufall"),
     "id_generative": ("ID, generative filter", "ID, generativer Filter"),
     "exploratory": ("exploratory", "explorativ"),
     # the study of pairs and triplets: sets, scenarios, methods beyond

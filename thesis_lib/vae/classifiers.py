@@ -55,8 +55,8 @@ class SmallNetwork:
 
     @torch.no_grad()
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
-        """(n, classes)."""
-        return torch.cat([self.network(part).softmax(1) for part in torch.as_tensor(x).split(1024)]).numpy()
+        """(n, classes), float64: in single precision what is surest would be 1 and equal."""
+        return torch.cat([self.network(part).double().softmax(1) for part in torch.as_tensor(x).split(1024)]).numpy()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(n,) labels."""

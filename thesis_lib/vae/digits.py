@@ -15,6 +15,7 @@ from thesis_lib.datasets.mnist import read_mnist
 from thesis_lib.evaluation.generative import genuineness, surer_half
 from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import tensor_digest
+from thesis_lib.vae import fitting
 from thesis_lib.vae.classifiers import SmallNetwork, fit_and_measure
 from thesis_lib.vae.fitting import class_members, fit
 from thesis_lib.vae.models import PictureVAE, codes
@@ -22,11 +23,15 @@ from thesis_lib.vae.parameters import MnistParameters, SamplingName, SamplingPar
 from thesis_lib.vae.published import DIGIT_METHODS, FEWER_METHODS
 from thesis_lib.vae.sampling import draw_codes, normal
 from thesis_lib.vae.tables import few_of_each
-from thesis_lib.vae.work import Items, Row, row
+from thesis_lib.vae.work import Item, Items, Row, row
 
+VERSION = 1
+"""Part of what these results are made of: raise it when the code here measures differently."""
 BEST: SamplingName = "interpolation_noise"
 """The source's best way with four and five pictures a class, with two, three and ten within 0.004 of the best; the rows
 that the source lacks build on it."""
+MULTI = ("multi", "multi_interpolation")
+"""Rows of a VAE a class."""
 OWN_METHODS = ("from_shots", "multi_interpolation", "gc")
 """Rows that the source lacks: `from_shots`, one VAE for all classes that has seen nothing but the shots, for as many
 steps as the VAEs of all classes together; `multi_interpolation`, codes drawn in the same way from a VAE a class; `gc`,
@@ -150,7 +155,9 @@ def read_digits(p: VaeParameters, folder: Path) -> Digits:
 
 def digit_items(digits: Digits, seeds: Sequence[int]) -> Items:
     """The work list: an item a table, number of pictures, method and seed; of a seed all items follow each other."""
-    p = digits.p
+    p, data = digits.p, tensor_digest(*digits.train, *digits.test)
+    own = {"version": VERSION, "data": data, "beta": p.beta, "network": p.network.model_dump()}  # rows name beta
+    made_of = {m: own | vae_made_of(digits, m) for m in (*DIGIT_METHODS, *OWN_METHODS)}
     items: Items = {}
     for seed in seeds:
         cells = [("few_shot", k, k, method) for k in p.shots for method in (*DIGIT_METHODS, *OWN_METHODS)]
@@ -158,7 +165,7 @@ def digit_items(digits: Digits, seeds: Sequence[int]) -> Items:
         cells += [("many_generated", k, p.many, method) for k in p.many_shots for method in FEWER_METHODS]
         for section, shots, count, method in cells:
             name = f"{section}/shots{shots}_generated{count}/{method}_seed{seed}"
-            items[name] = partial(measure, digits, section, shots, count, method, seed)
+            items[name] = Item(partial(measure, digits, section, shots, count, method, seed), made_of[method])
     return items
 
 
@@ -181,10 +188,13 @@ def measure(digits: Digits, section: str, shots: int, count: int, method: str, s
     return [row(section, "mnist", method, seed, kept[at], shots=shots, generated=generated, beta=str(digits.p.beta))]
 
 
-def depends_on(digits: Digits) -> dict[str, Any]:
-    """What all items depend on; the test pictures by their content."""
-    lists = {"root", "shots", "only_generated", "only_shots", "many", "many_shots", "test", "map_betas", "map_fit"}
+def vae_made_of(digits: Digits, method: str) -> dict[str, Any]:
+    """What the pictures that `Digits.generate` makes depend on, but for MNIST, their number and the seed."""
+    if method == "none":
+        return {}
+    of = {"from_shots": ("multi",), "gc": ("fit", "network")} | dict.fromkeys(MULTI, ("multi", "mix_in"))
+    fields = {"latent", "beta", "width", *of.get(method, ("fit",))}
     return {
-        "mnist": digits.p.model_dump(mode="json", exclude=lists), "sampling": digits.sampling.model_dump(),
-        "data": tensor_digest(*digits.train, *digits.test),
+        "vae": fitting.VERSION, "mnist": digits.p.model_dump(mode="json", include=fields),
+        "sampling": digits.sampling.model_dump(),
     }  # fmt: skip

@@ -27,18 +27,23 @@ from thesis_lib.diffusion.through_vae import pass_through_vae
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.evaluation.generative import surer_half
 from thesis_lib.parameters import Arm, Parameters
-from thesis_lib.randomness import torch_generator
 from thesis_lib.sections import Kind, ViewParameters
 from thesis_lib.tensors import made_once, tensor_digest
+from thesis_lib.vae import fitting
 from thesis_lib.vae.classifiers import weighted_f1
-from thesis_lib.vae.digits import Digits
+from thesis_lib.vae.digits import Digits, vae_made_of
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS, VAE
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import HarnessParameters, VaeParameters
 from thesis_lib.vae.sampling import draw_codes
-from thesis_lib.vae.work import Items, Row, row, versions
+from thesis_lib.vae.work import Item, Items, Row, row
 
+VERSION = 1
+"""Part of what the harness's results are made of: raise it when the code here, the main study's training or its views
+work differently."""
+ID_CHOICES = {"da_fusion_object": "object", "da_fusion_filter": "generative", "da_fusion_half": "half"}
+"""What the main study calls these choices of its pictures; `da_fusion` is that of the main run."""
 DIGIT_VIEWS = ViewParameters(crop_scale=(0.7, 1.0), jitter_probability=0.0, grey_probability=0.0)
 Pictures = tuple[Tensor, Tensor]
 """uint8 (n, 3, s, s) and labels (n,)."""
@@ -54,10 +59,12 @@ class Bench:
         mirror: Whether views may be mirror images.
         fill: Grey value in [0, 1] of what RandAugment moves into the frame.
         shots: Seed -> real training pictures.
+        masks: Seed -> their objects, bool (n, s, s); none for a set whose pictures have no background.
         tests: Split -> pictures.
         sources: Those of `MADE` that it has at all.
         made: One of them, seed -> generated pictures; raises a ThesisError where they cannot be had.
-        depends_on: What the results depend on beside method and seed.
+        depends_on: What all results depend on beside method and seed.
+        made_of: One of `sources`, seed -> what its pictures depend on beside them; raises as `made`.
     """
 
     name: str
@@ -65,10 +72,12 @@ class Bench:
     mirror: bool
     fill: float
     shots: Callable[[int], Pictures]
+    masks: Callable[[int], Tensor] | None
     tests: dict[str, Pictures]
     sources: tuple[str, ...]
     made: Callable[[str, int], Pictures]
     depends_on: dict[str, Any]
+    made_of: Callable[[str, int], dict[str, Any]]
 
 
 class Unchanged(Views):
@@ -102,28 +111,24 @@ def harness_items(bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
     """The work list: an item a method and seed; methods whose pictures cannot be had are left out, with a warning."""
     items: Items = {}
     for seed in seeds:
-        suffixes = dict.fromkeys(set(bench.sources) - set(DA_FUSION), "") | da_fusion(bench, seed)
+        made_of = sources_of(bench, seed)
         for method in METHODS:
             source = method.removeprefix("classical_")
-            if source in suffixes or source not in MADE:
-                name = f"{bench.name}/{method}{suffixes.get(source, '')}_seed{seed}"
-                items[name] = partial(compare, bench, method, seed, folder)
+            if source in made_of or (source not in MADE and (method != "pasted" or bench.masks is not None)):
+                of = bench.depends_on | {"version": VERSION} | made_of.get(source, {})
+                items[f"{bench.name}/{method}_seed{seed}"] = Item(partial(compare, bench, method, seed, folder), of)
     return items
 
 
-def da_fusion(bench: Bench, seed: int) -> dict[str, str]:
-    """The kinds of DA-Fusion pictures that a bench has for a seed, with a warning for each that cannot be had.
+def sources_of(bench: Bench, seed: int) -> dict[str, dict[str, Any]]:
+    """The generated pictures that a bench has for a seed, and what they depend on.
 
-    Returns:
-        Kind -> a suffix that stands for the pictures. They come from another run and may be made anew: items that
-        depend on them have it in their names, so that only these are done again.
+    A warning is given for each that cannot be had.
     """
     found = {}
-    for source in DA_FUSION:
-        if source not in bench.sources:
-            continue
+    for source in bench.sources:
         try:
-            found[source] = f"_{tensor_digest(*bench.made(source, seed))}"
+            found[source] = bench.made_of(source, seed)
         except ThesisError as error:
             message = f"harness: {bench.name}, seed {seed}: {source} is left out: {error}"
             warnings.warn(message, ThesisWarning, stacklevel=1)  # one place, so that it is said once
@@ -131,11 +136,12 @@ def da_fusion(bench: Bench, seed: int) -> dict[str, str]:
 
 
 def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
-    """Train one network and measure weighted F1 and accuracy on every test split."""
+    """Train one network and measure weighted F1 and accuracy on every test split, and its last tenth's loss."""
     p, source = bench.parameters, method.removeprefix("classical_")
     real, labels = bench.shots(seed)
     classes = int(labels.max()) + 1
-    pools, arm = {Kind.REAL: Pool(real, labels)}, Arm.CROSS_ENTROPY_REAL
+    masks = bench.masks(seed) if method == "pasted" and bench.masks is not None else None
+    pools, arm = {Kind.REAL: Pool(real, labels, masks=masks)}, Arm.CROSS_ENTROPY_REAL
     if source in MADE:
         pools[Kind.ID], arm = Pool(*bench.made(source, seed)), Arm.CROSS_ENTROPY
     size, ranges = p.encoder.size, p.training.views
@@ -147,9 +153,11 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
         views = Views(size, ranges, bench.mirror)
     mix = mixup_or_cutmix(classes) if method == "mixup_cutmix" else None
     work = folder / f"{bench.name}_{method}_seed{seed}"
-    network, _ = pretrain(arm, pools, p, seed, work, views=views, mix=mix)
-    rows = []
+    network, curve = pretrain(arm, pools, p, seed, work, views=views, mix=mix, paste=method == "pasted")
     shots, made = len(labels) // classes, len(pools[Kind.ID].labels) // classes if source in MADE else 0
+    about: Row = {"shots": shots, "generated": made, "classifier": p.encoder.architecture}
+    last = float(curve["loss"].tail(max(1, len(curve) // 10)).mean())
+    rows = [row("harness", bench.name, method, seed, last, metric="loss/train", **about)]
     for split, (pictures, truth) in bench.tests.items():
         predicted = extract_features(network, pictures, p.encoder.size).argmax(1)
         scores = {
@@ -157,10 +165,7 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
             "top1": float((truth == predicted).double().mean()),
         }
         for metric, value in scores.items():
-            rows.append(
-                row("harness", bench.name, method, seed, value, shots=shots, generated=made, metric=f"{metric}/{split}",
-                    classifier=p.encoder.architecture)
-            )  # fmt: skip
+            rows.append(row("harness", bench.name, method, seed, value, metric=f"{metric}/{split}", **about))
     shutil.rmtree(work)  # the checkpoint has served
     return rows
 
@@ -205,10 +210,14 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
         return torch.cat([as_seen(base, part) for part in pictures.split(64)])
 
     depends = {
-        "harness": p.harness.model_dump(mode="json", exclude={"mnist_shots"}), "sampling": p.sampling.model_dump(),
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
         "data": tensor_digest(*_pictures(data.images)), "splits": "".join(data.images.table["split"].str[:2]),
-        "shots": main.data.shots, "genuine": tensor_digest(*encoder.state_dict().values()),
+        "shots": main.data.shots,
+    }  # fmt: skip
+    fields = {"generated", "sampling", "latent", "beta", "width", "fit"}
+    of_vae = {
+        "vae": fitting.VERSION, "harness": p.harness.model_dump(mode="json", include=fields),
+        "sampling": p.sampling.model_dump(), "genuine": tensor_digest(*encoder.state_dict().values()),
         "passed": base.digest if base.through_vae else "",
     }  # fmt: skip
 
@@ -219,28 +228,29 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
             plain, chosen = part_pictures(p, _few(data, main, seed), encoder, seen, seed, own_vae)
             return {"vae": plain[0], "vae_labels": plain[1], "vae_gc": chosen[0], "vae_gc_labels": chosen[1]}, {}
 
-        made_of = depends | {"version": versions(), "seed": seed}
+        made_of = depends | of_vae | {"version": VERSION, "seed": seed}
         return made_once(folder / f"parts_made_seed{seed}.safetensors", made_of, make)[0]
 
+    @cache
     def made(source: str, seed: int) -> Pictures:
-        if source.startswith("vae"):
+        if source in VAE:
             return vae(seed)[source], vae(seed)[f"{source}_labels"]
-        choice = {"id_choice": "generative"} if source == "da_fusion_filter" else {}
+        choice = {"id_choice": ID_CHOICES[source]} if source in ID_CHOICES else {}
         chosen = main.model_copy(update={"training": main.training.model_copy(update=choice)})
         pools = build_pools(Arm.CROSS_ENTROPY, chosen, seed, _few(data, main, seed), synthetic(seed), None)
-        pictures, labels = pools[Kind.ID].pictures, pools[Kind.ID].labels
-        if source == "da_fusion_half":
-            drawn = torch.rand(len(labels), generator=torch_generator(seed, "half")).numpy()
-            kept = torch.tensor(surer_half(pd.Series(drawn), [labels.numpy()]).to_numpy())
-            pictures, labels = pictures[kept], labels[kept]
-        return pictures, labels
+        return pools[Kind.ID].pictures, pools[Kind.ID].labels
+
+    def made_of(source: str, seed: int) -> dict[str, Any]:
+        return of_vae if source in VAE else {"pictures": tensor_digest(*made(source, seed))}
 
     splits = {
         split: data.images.select((data.images.table["split"] == split).to_numpy()) for split in ("test", "field")
     }
     tests = {split: _pictures(prepared) for split, prepared in splits.items() if len(prepared.table)}
-    sources = ("vae", "vae_gc", *DA_FUSION)
-    return Bench("parts", own, True, 0.5, lambda seed: _pictures(_few(data, main, seed)), tests, sources, made, depends)
+    return Bench(
+        "parts", own, True, 0.5, lambda seed: _pictures(_few(data, main, seed)),
+        lambda seed: _few(data, main, seed).masks, tests, ("vae", "vae_gc", *DA_FUSION), made, depends, made_of,
+    )  # fmt: skip
 
 
 def _few(data: PreparedData, main: Parameters, seed: int) -> PreparedSet:
@@ -271,7 +281,8 @@ def part_pictures(
 ) -> tuple[Pictures, Pictures]:  # fmt: skip
     """Pictures that the parts' VAE makes, and as many that pass for real: the surer half of twice as many.
 
-    The generative classifier sees them in the features of the main study's hardness encoder, as DA-Fusion's pictures.
+    The generative classifier sees them in the features of the main study's hardness encoder, whole; DA-Fusion's filter
+    sees the objects alone.
     Made and bad ones pass the base model's VAE first (`seen`), as the shots have, lest its trace tell them apart.
     """
     real, labels = _pictures(shots)
@@ -306,17 +317,21 @@ def digits_bench(p: VaeParameters, main: Parameters, digits: Digits) -> Bench:
     def in_colour(pictures: Tensor, labels: Tensor) -> Pictures:
         return as_bytes(pictures).expand(-1, 3, -1, -1), labels
 
+    way = p.harness.sampling
+    names: dict[str, str] = {"vae": way, "vae_gc": "gc"}
+
     def made(source: str, seed: int) -> Pictures:
-        way = p.harness.sampling
-        method = {"vae": way, "vae_gc": "gc"}.get(source, source)
-        return in_colour(*digits.generate(method, shots, p.harness.generated, seed, way))
+        return in_colour(*digits.generate(names.get(source, source), shots, p.harness.generated, seed, way))
+
+    def made_of(source: str, _: int) -> dict[str, Any]:
+        return vae_made_of(digits, names.get(source, source)) | {"generated": p.harness.generated, "way": way}
 
     depends = {
-        "harness": p.harness.model_dump(mode="json"), "sampling": p.sampling.model_dump(),
-        "mnist": digits.p.model_dump(mode="json", include={"latent", "beta", "width", "fit", "multi", "network"}),
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
-        "data": tensor_digest(*digits.train, *digits.test),
+        "data": tensor_digest(*digits.train, *digits.test), "shots": shots,
     }  # fmt: skip
     tests = {"test": in_colour(*digits.test)}
-    few = partial(digits.few, shots)
-    return Bench("mnist", own, False, 0.0, lambda seed: in_colour(*few(seed)), tests, VAE, made, depends)
+    return Bench(
+        "mnist", own, False, 0.0, lambda seed: in_colour(*digits.few(shots, seed)), None, tests, VAE, made, depends,
+        made_of,
+    )  # fmt: skip

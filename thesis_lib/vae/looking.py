@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +11,18 @@ from torch.nn import functional as F
 
 from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import tensor_digest
-from thesis_lib.vae.digits import Digits
+from thesis_lib.vae import fitting
+from thesis_lib.vae.digits import Digits, vae_made_of
 from thesis_lib.vae.fitting import fit
-from thesis_lib.vae.harness import Bench, as_bytes, da_fusion, part_vae
+from thesis_lib.vae.harness import Bench, as_bytes, part_vae, sources_of
 from thesis_lib.vae.models import PictureVAE, codes, kl_divergence, normalised_beta
 from thesis_lib.vae.parameters import CelebaParameters, MnistParameters, VaeParameters
 from thesis_lib.vae.published import DIGIT_METHODS
 from thesis_lib.vae.sampling import normal
-from thesis_lib.vae.work import Items, Row, row
+from thesis_lib.vae.work import Item, Items, Row, row
+
+VERSION = 1
+"""Part of what the numbers for blur are made of: raise it when the code here measures differently."""
 
 
 def latent_maps(digits: Digits, seed: int, points: int = 2000) -> tuple[dict[float, np.ndarray], np.ndarray]:
@@ -158,6 +161,12 @@ def sharpness(pictures: Tensor, originals: Tensor) -> float:
     return edge_energy(pictures) / edge_energy(originals)
 
 
+def digit_blur_items(digits: Digits, seeds: Sequence[int]) -> Items:
+    """The work list: sharpness of what the single VAE makes of digits, see `digit_blur`."""
+    of = {"version": VERSION, "data": tensor_digest(*digits.train, *digits.test)} | vae_made_of(digits, "noise")
+    return {f"mnist_seed{seed}": Item(partial(digit_blur, digits, seed), of) for seed in seeds}
+
+
 def digit_blur(digits: Digits, seed: int, pictures: int = 1000) -> list[Row]:
     """Sharpness of test pictures as the single VAE and its early state give them back, and of codes from the prior."""
     x = digits.test[0][:pictures]
@@ -174,39 +183,44 @@ def part_blur_items(p: VaeParameters, bench: Bench, seeds: Sequence[int], folder
     """The work list: sharpness of test pictures as the parts' VAE gives them back, and of what it and others made."""
     items: Items = {}
     for seed in seeds:
-        items[f"parts_vae_seed{seed}"] = partial(_vae_blur, p, bench, seed, folder)
-        for source, suffix in da_fusion(bench, seed).items():
-            items[f"parts_{source}{suffix}_seed{seed}"] = partial(_made_blur, bench, (source,), seed)
+        own = bench.depends_on | {"version": VERSION}
+        back = own | bench.made_of("vae", seed)
+        items[f"parts_given_back_seed{seed}"] = Item(partial(_given_back, p, bench, seed, folder), back)
+        for source, made_of in sources_of(bench, seed).items():
+            items[f"parts_{source}_seed{seed}"] = Item(partial(_made_blur, bench, source, seed), own | made_of)
     return items
 
 
-def _vae_blur(p: VaeParameters, bench: Bench, seed: int, folder: Path) -> list[Row]:
+def _given_back(p: VaeParameters, bench: Bench, seed: int, folder: Path) -> list[Row]:
     trained, early = part_vae(p, bench.shots(seed)[0], seed, folder / f"parts_seed{seed}.safetensors")
     unit = bench.tests["test"][0].float() / 255
     models = {"reconstruction": trained, "early": early}
     shown = {name: model.pictures(codes(model, unit)[0]) for name, model in models.items()}
-    rows = [_blur_row("parts", method, seed, sharpness(made, unit)) for method, made in shown.items()]
-    return rows + _made_blur(bench, ("vae", "vae_gc"), seed)
+    return [_blur_row("parts", method, seed, sharpness(made, unit)) for method, made in shown.items()]
 
 
-def _made_blur(bench: Bench, sources: Sequence[str], seed: int) -> list[Row]:
-    unit = bench.shots(seed)[0].float() / 255
-    shown = {source: bench.made(source, seed)[0].float() / 255 for source in sources}
-    return [_blur_row("parts", source, seed, sharpness(made, unit)) for source, made in shown.items()]
+def _made_blur(bench: Bench, source: str, seed: int) -> list[Row]:
+    made, shots = (pictures.float() / 255 for pictures in (bench.made(source, seed)[0], bench.shots(seed)[0]))
+    return [_blur_row("parts", source, seed, sharpness(made, shots))]
 
 
-def face_blur_items(models: Mapping[float, PictureVAE], faces: Tensor, seed: int) -> Items:
-    """The work list: sharpness of held out faces (n, 3, side, side) uint8 as each beta's VAE gives them back."""
+def face_blur_items(
+    p: CelebaParameters, models: Mapping[float, PictureVAE], faces: tuple[Tensor, Tensor], seed: int
+) -> Items:
+    """The work list: sharpness of held out faces as each beta's VAE gives them back.
+
+    Args:
+        p: The study's section.
+        models: beta -> VAE.
+        faces: Those it was trained on and those held out, each (n, 3, side, side) uint8.
+        seed: The VAEs'.
+    """
+    section = p.model_dump(mode="json", exclude={"root", "dimensions", "betas"})
+    made_of = {"version": [VERSION, fitting.VERSION], "celeba": section, "data": tensor_digest(*faces)}
     return {
-        f"faces_beta{beta:g}_seed{seed}": partial(_face_blur, model, faces, beta, seed)
+        f"faces_beta{beta:g}_seed{seed}": Item(partial(_face_blur, model, faces[1], beta, seed), made_of)
         for beta, model in models.items()
     }
-
-
-def face_depends_on(p: CelebaParameters, faces: Tensor) -> dict[str, Any]:
-    """What the items of faces depend on."""
-    section = p.model_dump(mode="json", exclude={"root", "dimensions", "betas"})
-    return {"celeba": section, "data": tensor_digest(faces)}
 
 
 def _face_blur(model: PictureVAE, faces: Tensor, beta: float, seed: int) -> list[Row]:

@@ -1,9 +1,11 @@
 """The names of what the harness compares, in the order in which tables and figures show them."""
 
-VIEWS = ("none", "classical", "randaugment", "mixup_cutmix")
-"""Views alone; mixup and CutMix come on top of classical views, RandAugment takes the place of their colour jitter."""
-DA_FUSION = ("da_fusion", "da_fusion_filter", "da_fusion_half")
-"""Those whose pictures a main run has made; `da_fusion_half` is a half at random, as many as the filter keeps."""
+VIEWS = ("none", "classical", "pasted", "randaugment", "mixup_cutmix")
+"""Views alone; mixup and CutMix come on top of classical views, and so do other backgrounds behind half of the objects
+(`pasted`); RandAugment takes the place of the colour jitter."""
+DA_FUSION = ("da_fusion", "da_fusion_object", "da_fusion_filter", "da_fusion_half")
+"""Those whose pictures a main run has made: all, those with an edited object, the half that its generative filter
+keeps, and a half at random."""
 VAE = ("vae", "vae_gc", "from_shots")
 """Those that a VAE makes; `from_shots`, for digits, by one that has seen the shots alone."""
 MADE = (*VAE, *DA_FUSION)

@@ -36,7 +36,7 @@ class FitParameters(Section):
 class EarlyFitParameters(FitParameters):
     """Training of a VAE whose early state is needed, too."""
 
-    early: Share = 0.05
+    early: Share = 0.1
     """The early VAE, whose reconstructions are the generative classifier's bad pictures, is the one after this share of
     the steps."""
 
@@ -173,7 +173,7 @@ class HarnessParameters(Section):
     beta: Beta = 0.01
     """Of the parts' VAE: weight of the KL term against squared errors, as good as pixel noise of this variance."""
     width: Positive = 24
-    fit: EarlyFitParameters = EarlyFitParameters(steps=2000)
+    fit: EarlyFitParameters = EarlyFitParameters(steps=2000, early=0.2)
     """The parts' VAE, trained on the corpus of other parts and on the shots, half of each batch from either."""
     mnist_shots: Shots = 5
 
@@ -211,7 +211,7 @@ class VaeParameters(Study):
             total += sum(count * d.network.for_examples(examples).steps for examples, count in cells) * DIGIT_STEP
             total += 10 * h.steps * HARNESS_STEP / 4 if h.experiment else 0
         if h.experiment:
-            total += h.fit.steps * h.fit.batch * PICTURE * h.width / 24 + 14 * h.steps * HARNESS_STEP
+            total += h.fit.steps * h.fit.batch * PICTURE * h.width / 24 + 17 * h.steps * HARNESS_STEP
         total *= len(self.seeds)
         if faces.root:
             total += len(faces.betas) * faces.fit.steps * faces.fit.batch * PICTURE * faces.width / 24

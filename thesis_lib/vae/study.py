@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 def table_results(p: VaeParameters, folder: Path) -> pd.DataFrame:
     """PROBEN1's tables: what is not kept in the run's folder is done."""
     items = proben1.table_items(p, folder / "models")
-    return run_items(items, folder / "items" / "tables", proben1.depends_on(p), "PROBEN1")
+    return run_items(items, folder / "items" / "tables", "PROBEN1")
 
 
 def digit_results(digits: mnist.Digits, seeds: Sequence[int], folder: Path) -> pd.DataFrame:
     """MNIST's tables: what is not kept in the run's folder is done."""
     items = mnist.digit_items(digits, seeds)
-    return run_items(items, folder / "items" / "mnist", mnist.depends_on(digits), "MNIST")
+    return run_items(items, folder / "items" / "mnist", "MNIST")
 
 
 def harness_results(bench: Bench, seeds: Sequence[int], folder: Path) -> pd.DataFrame:
     """The harness on one of its data sets: what is not kept in the run's folder is done."""
     items = harness_items(bench, seeds, folder / "work")
-    return run_items(items, folder / "items" / "harness", bench.depends_on, f"harness, {bench.name}")
+    return run_items(items, folder / "items" / "harness", f"harness, {bench.name}")
 
 
 def part_blur_results(p: VaeParameters, bench: Bench, folder: Path) -> pd.DataFrame:
     """Blur of the parts' pictures: what is not kept in the run's folder is done."""
     items = looking.part_blur_items(p, bench, p.seeds, folder / "models")
-    return run_items(items, folder / "items" / "blur", bench.depends_on, "blur")
+    return run_items(items, folder / "items" / "blur", "blur")
 
 
 def benches(p: VaeParameters, main: "Run | None", digits: mnist.Digits | None, folder: Path) -> list[Bench]:

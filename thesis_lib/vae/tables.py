@@ -14,15 +14,18 @@ from torch import Tensor
 from thesis_lib.datasets.proben1 import AttributeTable, read_proben1
 from thesis_lib.evaluation.generative import genuineness, surer_half
 from thesis_lib.randomness import numpy_generator, torch_generator
+from thesis_lib.vae import fitting
 from thesis_lib.vae.classifiers import SmallNetwork, fit_and_measure
 from thesis_lib.vae.fitting import class_members, fit
 from thesis_lib.vae.models import TableVAE, codes, normalised_beta
 from thesis_lib.vae.parameters import VaeParameters
 from thesis_lib.vae.published import PUBLISHED_SETS
 from thesis_lib.vae.sampling import draw_codes, normal
-from thesis_lib.vae.work import Items, Row, row
+from thesis_lib.vae.work import Item, Items, Row, row
 
 FEW_SHOT_SET = "thyroid"
+VERSION = 1
+"""Part of what these tables are made of: raise it when the code here measures differently."""
 
 
 def permutation_of(seed: int) -> int:
@@ -104,24 +107,27 @@ def weight_of(beta: float | str, latent: int, table: AttributeTable) -> float:
 
 def table_items(p: VaeParameters, folder: Path) -> Items:
     """The work list: an item a set and seed, and one a number of examples and seed; VAEs are kept in `folder`."""
-    sets: Items = {
-        f"{name}/seed{s}": partial(whole_set, p, name, s, folder) for name in p.proben1.sets for s in p.seeds
+    made_of = _made_of(p)
+    sets = {
+        f"{name}/seed{s}": Item(partial(whole_set, p, name, s, folder), made_of)
+        for name in p.proben1.sets
+        for s in p.seeds
     }
-    few: Items = {
-        f"few_shot/shots{shots}/seed{s}": partial(few_examples, p, shots, s, folder)
+    few = {
+        f"few_shot/shots{shots}/seed{s}": Item(partial(few_examples, p, shots, s, folder), made_of)
         for shots in p.proben1.few_shot
         for s in p.seeds
     }
     return sets | few
 
 
-def depends_on(p: VaeParameters) -> dict[str, Any]:
-    """What all items depend on."""
+def _made_of(p: VaeParameters) -> dict[str, Any]:
     sha = hashlib.sha256()
     for file in sorted(Path(str(p.proben1.root)).glob("*/*[123].dt")):
         sha.update(file.name.encode() + file.read_bytes())
     section = p.proben1.model_dump(mode="json", exclude={"root", "sets", "few_shot"})
     return {
+        "version": [VERSION, fitting.VERSION],
         "proben1": section, "sampling": p.sampling.model_dump(), "network": p.network.model_dump(),
         "data": sha.hexdigest()[:16],
     }  # fmt: skip
