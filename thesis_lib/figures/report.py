@@ -127,8 +127,8 @@ def _embedded(path: Path) -> str:
 
 def captioned_figures(run: Path, places: Sequence[str], language: str) -> list[tuple[Path, str, str]]:
     """Those of the figures at `places` that a run has, with their captions, as a `Section` takes them."""
-    found = [(run / f"{place}.png", caption(place, language)) for place in places]
-    return [(path, text, text) for path, text in found if path.exists()]
+    there = {place: path for place in places if (path := run / f"{place}.png").exists()}
+    return [(path, text := caption(place, language), text) for place, path in there.items()]
 
 
 def captioned_tables(
