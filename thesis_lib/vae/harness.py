@@ -211,8 +211,8 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
 
     depends = {
         "training": own.training.model_dump(mode="json"), "encoder": own.encoder.model_dump(mode="json"),
-        "data": tensor_digest(*_pictures(data.images), data.images.masks), "splits": "".join(data.images.table["split"].str[:2]),
-        "shots": main.data.shots,
+        "data": tensor_digest(*_pictures(data.images), data.images.masks),
+        "splits": "".join(data.images.table["split"].str[:2]), "shots": main.data.shots,
     }  # fmt: skip
     fields = {"generated", "sampling", "latent", "beta", "width", "fit"}
     of_vae = {
