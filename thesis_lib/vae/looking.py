@@ -85,9 +85,13 @@ def _in_colour(pictures: Tensor) -> Tensor:
 
 
 def held_out(faces: Tensor) -> tuple[Tensor, Tensor]:
-    """Faces (n, ...) that train the VAEs and those that are looked at: the first tenth, at most 500."""
+    """Faces (n, ...) that train the VAEs and those that are looked at: a tenth, at most 500, at random, always the same.
+
+    By their order, a folder of several sources would be looked at by the first one's.
+    """
+    order = torch.randperm(len(faces), generator=torch_generator(0, "held out"))
     count = max(1, min(500, len(faces) // 10))
-    return faces[count:], faces[:count]
+    return faces[order[count:]], faces[order[:count]]
 
 
 def face_vae(p: CelebaParameters, faces: Tensor, beta: float, seed: int, folder: Path) -> PictureVAE:
