@@ -85,7 +85,7 @@ def _in_colour(pictures: Tensor) -> Tensor:
 
 
 def held_out(faces: Tensor) -> tuple[Tensor, Tensor]:
-    """Faces (n, ...) that train the VAEs and those that are looked at: a tenth, at most 500, at random, always the same.
+    """Faces (n, ...) that train the VAEs and those that are looked at: a tenth, at most 500, at random but the same.
 
     By their order, a folder of several sources would be looked at by the first one's.
     """
