@@ -195,6 +195,6 @@ def vae_made_of(digits: Digits, method: str) -> dict[str, Any]:
     of = {"from_shots": ("multi",), "gc": ("fit", "network")} | dict.fromkeys(MULTI, ("multi", "mix_in"))
     fields = {"latent", "beta", "width", *of.get(method, ("fit",))}
     return {
-        "vae": fitting.VERSION, "mnist": digits.p.model_dump(mode="json", include=fields),
+        "vae": [VERSION, fitting.VERSION], "mnist": digits.p.model_dump(mode="json", include=fields),
         "sampling": digits.sampling.model_dump(),
     }  # fmt: skip

@@ -140,7 +140,7 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
     p, source = bench.parameters, method.removeprefix("classical_")
     real, labels = bench.shots(seed)
     classes = int(labels.max()) + 1
-    masks = bench.masks(seed) if method == "pasted" and bench.masks is not None else None
+    masks = None if bench.masks is None else bench.masks(seed)
     pools, arm = {Kind.REAL: Pool(real, labels, masks=masks)}, Arm.CROSS_ENTROPY_REAL
     if source in MADE:
         pools[Kind.ID], arm = Pool(*bench.made(source, seed)), Arm.CROSS_ENTROPY
@@ -216,7 +216,7 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
     }  # fmt: skip
     fields = {"generated", "sampling", "latent", "beta", "width", "fit"}
     of_vae = {
-        "vae": fitting.VERSION, "harness": p.harness.model_dump(mode="json", include=fields),
+        "vae": [VERSION, fitting.VERSION], "harness": p.harness.model_dump(mode="json", include=fields),
         "sampling": p.sampling.model_dump(), "genuine": tensor_digest(*encoder.state_dict().values()),
         "passed": base.digest if base.through_vae else "",
     }  # fmt: skip
@@ -228,7 +228,7 @@ def parts_bench(p: VaeParameters, main: Parameters, synthetic: Callable[[int], P
             plain, chosen = part_pictures(p, _few(data, main, seed), encoder, seen, seed, own_vae)
             return {"vae": plain[0], "vae_labels": plain[1], "vae_gc": chosen[0], "vae_gc_labels": chosen[1]}, {}
 
-        made_of = depends | of_vae | {"version": VERSION, "seed": seed}
+        made_of = depends | of_vae | {"seed": seed}
         return made_once(folder / f"parts_made_seed{seed}.safetensors", made_of, make)[0]
 
     @cache
