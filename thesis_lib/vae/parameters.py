@@ -163,8 +163,8 @@ class HarnessParameters(Section):
     experiment: str | None = "parameters/quickstart.yaml"
     """The main study's experiment that gives the parts, shots, network and training, and whose run in the folder of
     runs gives the DA-Fusion pictures; none leaves the harness out."""
-    steps: Positive = 300
-    """Optimiser steps of each training."""
+    steps: Positive = 1200
+    """Optimiser steps of each training: after 300 what has other backgrounds or mixtures still learns."""
     generated: Positive = 32
     """Pictures a class that a VAE makes."""
     sampling: SamplingName = "interpolation_noise"
