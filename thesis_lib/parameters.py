@@ -68,6 +68,11 @@ class Arm(StrEnum):
         return self in (Arm.CROSS_ENTROPY_REAL, Arm.CROSS_ENTROPY)
 
     @property
+    def is_strong(self) -> bool:
+        """Whether its views are strong ones, behind half of the objects other backgrounds."""
+        return self is Arm.REAL_STRONG
+
+    @property
     def is_oracle(self) -> bool:
         """Whether its synthetic pictures are the data set's oracle pictures."""
         return self in (Arm.ORACLE_ID, Arm.ORACLE_NEAROOD)

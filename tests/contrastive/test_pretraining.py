@@ -331,9 +331,7 @@ def test_arms_that_share_a_slot_share_its_pictures_and_views(pools):
     drawn = {}
     for arm in (Arm.REAL_ID, Arm.REAL_ID_NEAROOD, Arm.FILLER):
         batch = BatchComposer(pools, arm, TRAINING, 0).compose(5)
-        views = draw_views(
-            make_views(arm, PARAMETERS), batch, slice(None), torch.device("cpu"), arm is Arm.REAL_STRONG, 32, 7
-        )
+        views = draw_views(make_views(arm, PARAMETERS), batch, slice(None), torch.device("cpu"), arm.is_strong, 32, 7)
         anchors = ~(batch.is_near_ood | batch.is_filler)
         drawn[arm] = (batch.pictures[anchors], batch.labels[anchors], views[anchors])
         assert views.shape == (len(batch.labels), 2, 3, 32, 32)

@@ -130,7 +130,7 @@ def pretrain(
     network = build_network(arm, pools, parameters, seed)
     optimizer = _optimizer(network, p)
     views = make_views(arm, parameters) if views is None else views
-    paste = arm is Arm.REAL_STRONG if paste is None else paste
+    paste = arm.is_strong if paste is None else paste
     loss_function = build_loss(p) if loss is None else loss
     checkpoint, expected = folder / "checkpoint.safetensors", _what_it_depends_on(arm, parameters, seed, pools)
     first = load_checkpoint(checkpoint, {"network": network}, optimizer, expected=expected)
@@ -193,8 +193,8 @@ def pretrain(
 
 def make_views(arm: Arm, parameters: Parameters) -> Views:
     """What draws an arm's views."""
-    strong = StrongViews if arm is Arm.REAL_STRONG else Views
-    return strong(parameters.encoder.size, parameters.training.views)
+    kind = StrongViews if arm.is_strong else Views
+    return kind(parameters.encoder.size, parameters.training.views)
 
 
 def draw_views(
