@@ -21,7 +21,7 @@ from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, pane
 from thesis_lib.figures.vae_tables import harness_methods, in_beta, study_word
 from thesis_lib.figures.words import number, wrapped
 from thesis_lib.parameter_files import dump_parameters
-from thesis_lib.vae.methods import MADE, METHODS, VIEWS
+from thesis_lib.vae.methods import ALONE, METHODS, VIEWS
 from thesis_lib.vae.parameters import VaeParameters
 from thesis_lib.vae.tabulate import summarised
 
@@ -253,7 +253,7 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
             values = 100 * here[here["method"] == method]["value"].to_numpy()
             if not len(values):
                 continue
-            group = 0 if method in VIEWS else 1 if method in MADE else 2
+            group = 0 if method in VIEWS else 1 if method in ALONE else 2
             colour = COLOURS[(0, 3, 2)[group]]
             mean, low, high = mean_interval(values)
             _seed_dots(ax, values, y + 0.28)

@@ -33,7 +33,7 @@ from thesis_lib.vae import fitting
 from thesis_lib.vae.classifiers import weighted_f1
 from thesis_lib.vae.digits import Digits, vae_made_of
 from thesis_lib.vae.fitting import fit
-from thesis_lib.vae.methods import DA_FUSION, MADE, METHODS, VAE
+from thesis_lib.vae.methods import ALONE, DA_FUSION, MADE, METHODS, VAE
 from thesis_lib.vae.models import PictureVAE, codes
 from thesis_lib.vae.parameters import HarnessParameters, VaeParameters
 from thesis_lib.vae.sampling import draw_codes
@@ -145,7 +145,7 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
     if source in MADE:
         pools[Kind.ID], arm = Pool(*bench.made(source, seed)), Arm.CROSS_ENTROPY
     size, ranges = p.encoder.size, p.training.views
-    if method in ("none", *MADE):
+    if method in ("none", *ALONE):
         views: Views = Unchanged(size, ranges, bench.mirror)
     elif method == "randaugment":
         views = StrongViews(size, ranges, bench.mirror, bench.fill)

@@ -9,7 +9,9 @@ keeps, and a half at random."""
 VAE = ("vae", "vae_gc", "from_shots")
 """Those that a VAE makes; `from_shots`, for digits, by one that has seen the shots alone."""
 MADE = (*VAE, *DA_FUSION)
-"""Generated pictures, half of each batch, without views."""
+"""Generated pictures, which make half of each batch."""
+ALONE = (*VAE, "da_fusion")
+"""Those that are also trained on without views; choices among DA-Fusion's pictures are compared with views only."""
 WITH_VIEWS = tuple(f"classical_{name}" for name in MADE)
-"""Generated pictures, half of each batch, with classical views of all."""
-METHODS = (*VIEWS, *MADE, *WITH_VIEWS)
+"""Generated pictures with classical views of all."""
+METHODS = (*VIEWS, *ALONE, *WITH_VIEWS)

@@ -211,7 +211,7 @@ class VaeParameters(Study):
             total += sum(count * d.network.for_examples(examples).steps for examples, count in cells) * DIGIT_STEP
             total += 10 * h.steps * HARNESS_STEP / 4 if h.experiment else 0
         if h.experiment:
-            total += h.fit.steps * h.fit.batch * PICTURE * h.width / 24 + 17 * h.steps * HARNESS_STEP
+            total += h.fit.steps * h.fit.batch * PICTURE * h.width / 24 + 14 * h.steps * HARNESS_STEP
         total *= len(self.seeds)
         if faces.root:
             total += len(faces.betas) * faces.fit.steps * faces.fit.batch * PICTURE * faces.width / 24
