@@ -15,8 +15,8 @@ from tests.vae.toy import blobs
 from thesis_lib.datasets import PreparedData, PreparedSet
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameters import Parameters
+from thesis_lib.vae import benches, harness, looking, tables
 from thesis_lib.vae import digits as mnist
-from thesis_lib.vae import harness, looking, tables
 from thesis_lib.vae.parameters import VaeParameters
 
 READS = {
@@ -94,21 +94,20 @@ def keys(tmp_path, monkeypatch):
     def no_run(seed):
         raise ThesisError("there is no run")
 
-    monkeypatch.setattr(harness, "prepare_data", lambda *_: data)
-    monkeypatch.setattr(harness, "load_base_model", lambda _: SimpleNamespace(digest="x", through_vae=True))
-    monkeypatch.setattr(harness, "pass_through_vae", lambda prepared, *_: prepared)
-    monkeypatch.setattr(harness, "load_hardness_encoder", encoder)
+    monkeypatch.setattr(benches, "prepare_data", lambda *_: data)
+    monkeypatch.setattr(benches, "load_base_model", lambda _: SimpleNamespace(digest="x", through_vae=True))
+    monkeypatch.setattr(benches, "pass_through_vae", lambda prepared, *_: prepared)
+    monkeypatch.setattr(benches, "load_hardness_encoder", encoder)
 
     def found(p: VaeParameters, main: Parameters) -> dict[str, set[str]]:
         digits = mnist.Digits(p.mnist, p.sampling, blobs(6), blobs(3), tmp_path)
         faces, betas = torch.zeros(2, 3, 8, 8), dict.fromkeys(p.celeba.betas)
-        parts, numbers = harness.parts_bench(p, main, no_run, tmp_path), harness.digits_bench(p, main, digits)
+        parts, numbers = benches.PartsBench(p, main, no_run, tmp_path), benches.DigitsBench(p, main, digits)
         lists = {
             "tables": tables.table_items(p, tmp_path),
             "digits": mnist.digit_items(digits, p.seeds),
             "faces": looking.face_blur_items(p.celeba, betas, (faces, faces), p.seeds[0]),
-            "harness/parts": harness.harness_items(parts, p.seeds, tmp_path)
-            | looking.part_blur_items(p, parts, p.seeds, tmp_path),
+            "harness/parts": harness.harness_items(parts, p.seeds, tmp_path) | looking.part_blur_items(parts, p.seeds),
             "harness/mnist": harness.harness_items(numbers, p.seeds, tmp_path),
         }
         return {work: {name: json.dumps(item.made_of) for name, item in items.items()} for work, items in lists.items()}
@@ -177,15 +176,14 @@ def test_items_of_two_seeds_are_two_items(keys):
 def test_what_the_parts_vae_makes_is_made_once_and_anew_for_other_parameters(tmp_path, monkeypatch):
     asked = []
 
-    def make(p, *_):
-        asked.append(p.sampling.step)
+    def make(bench, seed):
+        asked.append(bench.p.sampling.step)
         return [(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([1])) for _ in range(2)]
 
-    monkeypatch.setattr(harness, "_few", lambda *_: None)
-    monkeypatch.setattr(harness, "part_pictures", make)
+    monkeypatch.setattr(benches.PartsBench, "_draw", make)
     p, main = study(), Parameters(name="main")
     for parameters in (p, p, changed(p, "sampling.step", 0.7)):
-        bench = harness.parts_bench(parameters, main, lambda seed: tmp_path, tmp_path)
+        bench = benches.PartsBench(parameters, main, lambda seed: tmp_path, tmp_path)
         for source in ("vae", "vae_gc"):
             pictures, labels = bench.made(source, 0)
             assert pictures.shape == (1, 3, 8, 8) and labels.tolist() == [1]

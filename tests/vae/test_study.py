@@ -22,9 +22,10 @@ from thesis_lib.sections import EncoderParameters, Kind, TrainingParameters
 from thesis_lib.tensors import load_tensors, tensor_digest
 from thesis_lib.vae import digits as mnist
 from thesis_lib.vae import fitting, looking, published, study, tables
+from thesis_lib.vae.benches import Bench
 from thesis_lib.vae.classifiers import build_classifier, fit_and_measure
 from thesis_lib.vae.findings import finding_table, harness_tests
-from thesis_lib.vae.harness import Bench, Unchanged, harness_items, mixup_or_cutmix
+from thesis_lib.vae.harness import Unchanged, harness_items, mixup_or_cutmix
 from thesis_lib.vae.methods import MADE, METHODS, VAE
 from thesis_lib.vae.parameters import NetworkParameters, VaeParameters
 from thesis_lib.vae.tabulate import outside, summarised
@@ -354,9 +355,10 @@ def test_sharpness_falls_with_blur():
     assert looking.edge_energy(wave) == pytest.approx(16)
 
 
-def test_parts_are_given_back_that_the_vae_has_not_seen(tmp_path, monkeypatch):
-    toy_bench, asked = bench(lambda source, seed: bench(None).shots(seed)), []
-    tests = {"test": (torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8), torch.zeros(4))}
+def test_parts_are_given_back_that_the_vae_has_not_seen():
+    bench, asked = ToyBench(), []
+    bench.tests = {"test": (torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8), torch.zeros(4))}
+    bench.sources = MADE[:2]
 
     class Halving(looking.PictureVAE):
         """Gives back pictures with half their contrast."""
@@ -368,10 +370,8 @@ def test_parts_are_given_back_that_the_vae_has_not_seen(tmp_path, monkeypatch):
         def pictures(self, z):
             return asked[-1][0] / 2
 
-    monkeypatch.setattr(looking, "part_vae", lambda *_: (Halving(3, 32, 3, 2), Halving(3, 32, 3, 2)))
-    items = looking.part_blur_items(
-        toy(), dataclasses.replace(toy_bench, tests=tests, sources=MADE[:2]), (0,), tmp_path
-    )
+    bench.vaes = lambda seed: (Halving(3, 32, 3, 2), Halving(3, 32, 3, 2))
+    items = looking.part_blur_items(bench, (0,))
     values = {line["method"]: line["value"] for item in items.values() for line in item.compute()}
     assert values == pytest.approx({"reconstruction": 0.25, "early": 0.25, "vae": 1, "vae_gc": 1})
     assert [x.shape[1] for x in asked] == [4, 4]  # the test pictures, not the nine shots
@@ -391,33 +391,48 @@ def test_sweeps_move_one_dimension_and_lines_end_at_reconstructions(toy_digits):
     assert nats.shape == (3,) and (nats >= 0).all()
 
 
-def bench(made) -> Bench:
-    p = Parameters(
+class ToyBench(Bench):
+    """Three classes of blobs; `made`, source and seed -> pictures."""
+
+    name, mirror, fill, has_masks, sources, depends_on = "toy", True, 0.5, True, MADE, {}
+    parameters = Parameters(
         name="toy", encoder=EncoderParameters(width=8, size=32),
         training=TrainingParameters(steps=2, classes_per_batch=3, checkpoint_every=2),
     )  # fmt: skip
-    pictures, labels = ((255 * blobs(9, 32)[0].clamp(0, 1)).to(torch.uint8).expand(-1, 3, -1, -1), blobs(9)[1])
-    tests = {"test": (pictures, labels)}
-    masks = torch.ones(9, 32, 32, dtype=torch.bool)
-    return Bench(
-        "toy", p, True, 0.5, lambda seed: (pictures, labels), lambda seed: masks, tests, MADE, made, {},
-        lambda source, seed: {"pictures": tensor_digest(*made(source, seed))},
-    )  # fmt: skip
+
+    def __init__(self, made=None):
+        x, labels = blobs(9, 32)
+        self.pictures = (255 * x.clamp(0, 1)).to(torch.uint8).expand(-1, 3, -1, -1), labels
+        self.tests, self.ask = {"test": self.pictures}, made or (lambda *_: self.pictures)
+
+    def shots(self, seed):
+        return self.pictures
+
+    def masks(self, seed):
+        return torch.ones(9, 32, 32, dtype=torch.bool)
+
+    def made(self, source, seed):
+        return self.ask(source, seed)
+
+    def made_of(self, source, seed):
+        return {"pictures": tensor_digest(*self.made(source, seed))}
 
 
 def test_the_harness_trains_every_method_it_can_have(tmp_path):
     def made(source, seed):
         if source.startswith("da_fusion"):
             raise ThesisError("there is no run")
-        return bench(None).shots(seed)
+        return ToyBench().shots(seed)
 
-    toy_bench = bench(made)
+    bench = ToyBench(made)
     with pytest.warns(ThesisWarning, match="da_fusion_filter is left out: there is no run"):
-        items = harness_items(toy_bench, (0,), tmp_path / "work")
+        items = harness_items(bench, (0,), tmp_path / "work")
     assert list(items) == [f"toy/{method}_seed0" for method in METHODS if "da_fusion" not in method]
-    fewer = harness_items(dataclasses.replace(toy_bench, sources=VAE), (0,), tmp_path / "work")
+    bench.sources = VAE
+    fewer = harness_items(bench, (0,), tmp_path / "work")
     assert list(fewer) == list(items)  # without a warning
-    no_background = harness_items(dataclasses.replace(toy_bench, sources=VAE, masks=None), (0,), tmp_path / "work")
+    bench.has_masks = False
+    no_background = harness_items(bench, (0,), tmp_path / "work")
     assert set(items) - set(no_background) == {"toy/pasted_seed0"}
     for name in ("toy/none_seed0", "toy/pasted_seed0", "toy/mixup_cutmix_seed0", "toy/classical_vae_seed0"):
         rows = items[name].compute()
@@ -428,10 +443,10 @@ def test_the_harness_trains_every_method_it_can_have(tmp_path):
 
 def test_other_da_fusion_pictures_make_their_own_items_anew(tmp_path):
     def known(value):
-        pictures, labels = bench(None).shots(0)
+        pictures, labels = ToyBench().shots(0)
         other = torch.full_like(pictures, value)
-        made = bench(lambda source, seed: ((other if source.startswith("da_fusion") else pictures), labels))
-        items = harness_items(made, (0,), tmp_path) | looking.part_blur_items(toy(), made, (0,), tmp_path)
+        bench = ToyBench(lambda source, seed: ((other if source.startswith("da_fusion") else pictures), labels))
+        items = harness_items(bench, (0,), tmp_path) | looking.part_blur_items(bench, (0,))
         return {name: str(item.made_of) for name, item in items.items()}
 
     one, two = known(1), known(2)
@@ -476,7 +491,7 @@ def test_samples_have_a_picture_a_class_and_sweeps_their_nats(toy_digits):
     found = looking.digit_samples(toy_digits, 0)
     assert next(iter(found)) == "original" and {pictures.shape for pictures in found.values()} == {(3, 3, 12, 12)}
     assert looking.digit_lines(toy_digits, 0, (0, 1, 8), steps=4).shape == (8, 3, 12, 12)  # there is no 8
-    shown = looking.bench_samples(bench(lambda source, seed: bench(None).shots(seed)), 0, classes=2, each=2)
+    shown = looking.bench_samples(ToyBench(), 0, classes=2, each=2)
     assert {name: len(pictures) for name, pictures in shown.items()} == {"original": 4, "vae": 4, "vae_gc": 4}
     model, face = looking.PictureVAE(3, 12, 3, 2), torch.zeros(3, 12, 12, dtype=torch.uint8)
     swept = looking.face_sweeps({150.0: model}, face, {150.0: torch.tensor([0.1, 2.0, 0.5])}, 2)
@@ -507,13 +522,13 @@ def test_unchanged_views_and_soft_labels_reach_the_training(tmp_path):
     pictures = torch.rand(2, 3, 8, 8)
     views = Unchanged(8, TrainingParameters().views)(pictures, 2, 0)
     torch.testing.assert_close(views, torch.stack([pictures, pictures], 1))
-    toy_bench, seen = bench(None), []
+    bench, seen = ToyBench(), []
 
     def mix(inputs, labels, seed):
         seen.append((inputs.shape, labels.tolist(), seed))
         return inputs, torch.full((len(labels), 3), 1 / 3)
 
-    pool = {Kind.REAL: Pool(*toy_bench.shots(0))}
-    _, history = pretrain(Arm.CROSS_ENTROPY_REAL, pool, toy_bench.parameters, 0, tmp_path, mix=mix)
+    pool = {Kind.REAL: Pool(*bench.shots(0))}
+    _, history = pretrain(Arm.CROSS_ENTROPY_REAL, pool, bench.parameters, 0, tmp_path, mix=mix)
     assert len(seen) == 2 and seen[0][0] == (24, 3, 32, 32) and seen[0][2] != seen[1][2]
     assert history["loss"].min() >= math.log(3) - 1e-4  # cross entropy to the uniform distribution

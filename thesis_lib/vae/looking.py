@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import tensor_digest
 from thesis_lib.vae import fitting
+from thesis_lib.vae.benches import Bench, PartsBench, as_bytes
 from thesis_lib.vae.digits import Digits, vae_made_of
 from thesis_lib.vae.fitting import fit
-from thesis_lib.vae.harness import Bench, as_bytes, part_vae, sources_of
+from thesis_lib.vae.harness import sources_of
 from thesis_lib.vae.models import PictureVAE, codes, kl_divergence, normalised_beta
-from thesis_lib.vae.parameters import CelebaParameters, MnistParameters, VaeParameters
+from thesis_lib.vae.parameters import CelebaParameters, MnistParameters
 from thesis_lib.vae.published import DIGIT_METHODS
 from thesis_lib.vae.sampling import normal
 from thesis_lib.vae.work import Item, Items, Row, row
@@ -183,20 +184,20 @@ def digit_blur(digits: Digits, seed: int, pictures: int = 1000) -> list[Row]:
     return [_blur_row("mnist", method, seed, sharpness(made, x)) for method, made in shown.items()]
 
 
-def part_blur_items(p: VaeParameters, bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
+def part_blur_items(bench: PartsBench, seeds: Sequence[int]) -> Items:
     """The work list: sharpness of test pictures as the parts' VAE gives them back, and of what it and others made."""
     items: Items = {}
     for seed in seeds:
         own = bench.depends_on | {"version": VERSION}
         back = own | bench.made_of("vae", seed)
-        items[f"parts_given_back_seed{seed}"] = Item(partial(_given_back, p, bench, seed, folder), back)
+        items[f"parts_given_back_seed{seed}"] = Item(partial(_given_back, bench, seed), back)
         for source, made_of in sources_of(bench, seed).items():
             items[f"parts_{source}_seed{seed}"] = Item(partial(_made_blur, bench, source, seed), own | made_of)
     return items
 
 
-def _given_back(p: VaeParameters, bench: Bench, seed: int, folder: Path) -> list[Row]:
-    trained, early = part_vae(p, bench.shots(seed)[0], seed, folder / f"parts_seed{seed}.safetensors")
+def _given_back(bench: PartsBench, seed: int) -> list[Row]:
+    trained, early = bench.vaes(seed)
     unit = bench.tests["test"][0].float() / 255
     models = {"reconstruction": trained, "early": early}
     shown = {name: model.pictures(codes(model, unit)[0]) for name, model in models.items()}

@@ -12,7 +12,8 @@ from thesis_lib.side_by_side import run_side_by_side
 from thesis_lib.vae import digits as mnist
 from thesis_lib.vae import looking
 from thesis_lib.vae import tables as proben1
-from thesis_lib.vae.harness import Bench, digits_bench, harness_items, parts_bench
+from thesis_lib.vae.benches import Bench, DigitsBench, PartsBench
+from thesis_lib.vae.harness import harness_items
 from thesis_lib.vae.parameters import VaeParameters
 from thesis_lib.vae.work import run_items
 
@@ -38,26 +39,26 @@ def harness_results(bench: Bench, seeds: Sequence[int], folder: Path) -> pd.Data
     return run_items(items, folder / "items" / "harness", f"harness, {bench.name}")
 
 
-def part_blur_results(p: VaeParameters, bench: Bench, folder: Path) -> pd.DataFrame:
+def part_blur_results(bench: PartsBench, seeds: Sequence[int], folder: Path) -> pd.DataFrame:
     """Blur of the parts' pictures: what is not kept in the run's folder is done."""
-    items = looking.part_blur_items(p, bench, p.seeds, folder / "models")
-    return run_items(items, folder / "items" / "blur", "blur")
+    return run_items(looking.part_blur_items(bench, seeds), folder / "items" / "blur", "blur")
 
 
-def benches(p: VaeParameters, main: "Run | None", digits: mnist.Digits | None, folder: Path) -> list[Bench]:
-    """The harness's data sets: parts, and digits where there are any.
+def parts_bench(p: VaeParameters, main: "Run", folder: Path) -> PartsBench:
+    """The harness's parts.
 
     Args:
         p: The study's parameters.
-        main: The main study's run, see `main_run`; none for no harness.
-        digits: MNIST, or none.
-        folder: The run's.
+        main: The main study's run, see `main_run`.
+        folder: The study's run.
     """
-    if main is None:
-        return []
     asked = cast(Parameters, main.parameters)
-    parts = parts_bench(p, asked, lambda seed: main.require("generation", seed), folder / "models")
-    return [parts] if digits is None else [parts, digits_bench(p, asked, digits)]
+    return PartsBench(p, asked, lambda seed: main.require("generation", seed), folder / "models")
+
+
+def digits_bench(p: VaeParameters, main: "Run", digits: mnist.Digits) -> DigitsBench:
+    """The harness's digits; `main` as in `parts_bench`."""
+    return DigitsBench(p, cast(Parameters, main.parameters), digits)
 
 
 def do_everything(p: VaeParameters, main: "Run | None", folder: Path, processes: int | None = None) -> None:
@@ -65,11 +66,12 @@ def do_everything(p: VaeParameters, main: "Run | None", folder: Path, processes:
 
     Args:
         p: The study's parameters, paths resolved.
-        main: As in `benches`.
+        main: The main study's run, see `main_run`; none for no harness.
         folder: The run's, which keeps everything.
         processes: Pieces at a time, see `run_side_by_side`.
     """
-    benches(p, main, None, folder)  # decodes and crops the parts once, before the pieces ask for them
+    if main is not None:
+        parts_bench(p, main, folder)  # decodes and crops the parts once, before the pieces ask for them
     names = ["digits"] if p.mnist.root else []
     names += ["parts"] if main is not None else []
     names += ["tables"] if p.proben1.root else []
@@ -85,10 +87,10 @@ def do_everything(p: VaeParameters, main: "Run | None", folder: Path, processes:
 def _do(name: str, p: VaeParameters, main: "Run | None", folder: Path) -> None:
     if name == "tables":
         table_results(p, folder)
-    elif name == "parts":
-        parts = benches(p, main, None, folder)[0]
+    elif name == "parts" and main is not None:
+        parts = parts_bench(p, main, folder)
         harness_results(parts, p.seeds, folder)
-        part_blur_results(p, parts, folder)
+        part_blur_results(parts, p.seeds, folder)
     elif name == "faces":
         seen, _ = looking.held_out(read_celeba(str(p.celeba.root)))
         looking.face_vae(p.celeba, seen, p.celeba.betas[0], p.seeds[0], folder / "models")
@@ -99,4 +101,4 @@ def _do(name: str, p: VaeParameters, main: "Run | None", folder: Path) -> None:
             return
         digit_results(digits, p.seeds, folder)
         if main is not None:
-            harness_results(digits_bench(p, cast(Parameters, main.parameters), digits), p.seeds, folder)
+            harness_results(digits_bench(p, main, digits), p.seeds, folder)
