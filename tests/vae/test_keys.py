@@ -188,3 +188,52 @@ def test_what_the_parts_vae_makes_is_made_once_and_anew_for_other_parameters(tmp
             pictures, labels = bench.made(source, 0)
             assert pictures.shape == (1, 3, 8, 8) and labels.tolist() == [1]
     assert asked == [0.5, 0.7]
+
+
+@pytest.mark.usefixtures("keys")
+def test_the_parts_vaes_pictures_are_judged_against_shots_and_early_reconstructions(tmp_path, monkeypatch):
+    class Levels:
+        """Makes pictures as grey as their codes."""
+
+        def pictures(self, z):
+            return z[:, :1, None, None].expand(-1, 3, 8, 8)
+
+    p = study()
+    bench = benches.PartsBench(p, Parameters(name="main"), lambda seed: tmp_path, tmp_path)
+    generated, judged = p.harness.generated, []
+    levels = torch.rand(4 * generated, 1, generator=torch.Generator().manual_seed(0))
+    names = torch.arange(2).repeat_interleave(2 * generated)
+    shots = torch.full((4, 3, 8, 8), 51, dtype=torch.uint8), torch.tensor([0, 0, 1, 1])
+    bench.shots, bench.seen = lambda seed: shots, lambda pictures: pictures
+    bench.vaes = lambda seed: (Levels(), Levels())
+    bench.encoder = SimpleNamespace(settings=SimpleNamespace(size=8))
+    monkeypatch.setattr(benches, "codes", lambda model, x: (torch.ones(len(x), 1), None))
+    monkeypatch.setattr(benches, "draw_codes", lambda *_: (levels, names))
+    monkeypatch.setattr(benches, "extract_features", lambda encoder, x, size: x.float().mean((2, 3)))
+    monkeypatch.setattr(benches.F, "normalize", lambda x, dim: x)
+
+    def genuineness(made, real, bad):
+        judged.extend((real.unique().tolist(), bad.unique().tolist()))
+        return made[:, 0].numpy()
+
+    monkeypatch.setattr(benches.Hardness, "genuineness", genuineness)
+    plain, chosen = bench._draw(0)
+    assert judged == [[51.0], [255.0]]  # the shots, and what the early VAE makes of them
+    assert plain[1].tolist() == chosen[1].tolist() == [0] * generated + [1] * generated
+    for label in (0, 1):
+        best = benches.as_bytes(levels[names == label]).flatten().sort().values[generated:]
+        assert torch.equal(chosen[0][chosen[1] == label][:, 0, 0, 0].sort().values, best)
+
+
+@pytest.mark.usefixtures("keys")
+def test_the_harness_wants_bundled_parts_with_two_shots_and_leaves_out_regions_that_were_not_edited(tmp_path):
+    main = Parameters(name="main")
+    for path, value, told in (("data.reader", "folder", "reads folder"), ("data.shots", 1, "data.shots 1")):
+        with pytest.raises(ThesisError, match=told):
+            benches.PartsBench(study(), changed(main, path, value), lambda seed: tmp_path, tmp_path)
+    assert main.generation.background is None
+    bench = benches.PartsBench(study(), main, lambda seed: tmp_path, tmp_path)
+    assert "da_fusion_half" in bench.sources and "da_fusion_object" not in bench.sources
+    edited = changed(main, "generation.background", main.generation.id)
+    bench = benches.PartsBench(study(), edited, lambda seed: tmp_path, tmp_path)
+    assert {"da_fusion_object", "da_fusion_background"} <= set(bench.sources)

@@ -225,9 +225,9 @@ FIGURES = (
         "Dimensionen, die am meisten tragen, und wie viel.")),
     Caption("figures/harness_pictures", "09", (
         "Parts as the harness trains on them, two of each of the first five classes: photographs, pictures of the VAE, "
-        "and those that pass for real (first seed).",
+        "and the half of them judged most real (first seed).",
         "Teile, wie der Vergleich mit ihnen trainiert, je zwei der ersten fünf Klassen: Aufnahmen, Bilder des VAE und "
-        "solche, die für echt gelten (erster Startwert).")),
+        "die Hälfte davon, die am echtesten gilt (erster Startwert).")),
     Caption("figures/harness", "09", (
         "One network, one budget: weighted F1 of every kind of augmentation; every seed, mean and 95 % interval; n is "
         "the number of seeds, where methods differ in it.",
@@ -235,7 +235,7 @@ FIGURES = (
         "95-%-Intervall; n ist die Zahl der Startwerte, wo sich Verfahren darin unterscheiden.")),
     Caption("figures/blur", "09", (
         "Edge energy, at half the size, of reconstructions and generated pictures relative to the originals', which is "
-        "1; reconstructed are pictures that no VAE was trained on, and a large dot is the mean of the seeds.",
+        "1; only pictures that no VAE was trained on are reconstructed; a large dot is the mean of the seeds.",
         "Kantenenergie, bei halber Größe, von Rekonstruktionen und erzeugten Bildern, bezogen auf die der Originale, "
         "die 1 ist; rekonstruiert werden Bilder, mit denen kein VAE trainiert wurde; ein großer Punkt ist das Mittel "
         "der Startwerte.")),
@@ -349,10 +349,10 @@ TABLES = (
         "Bilder; für Ziffern gibt es kein DA-Fusion. n ist die Zahl der Startwerte, wo sich Verfahren darin "
         "unterscheiden.")),
     Caption("tables/comparisons", "09", (
-        "What the harness is asked, named before it ran: weighted F1 more than the control's, in points, seed by seed, "
+        "What the harness is asked: weighted F1 more than the control's, in points, seed by seed, "
         "with half the 95 % t interval; p of the exact sign-flip test, Holm-corrected within the data set. Seeds draw "
         "shots, weights and batches; the test pictures are the same for all.",
-        "Was der Vergleich gefragt wird, vor dem Lauf benannt: gewichtetes F1 mehr als die Kontrolle, in Punkten, "
+        "Was der Vergleich gefragt wird: gewichtetes F1 mehr als die Kontrolle, in Punkten, "
         "Startwert für Startwert, mit halbem 95-%-t-Intervall; p des exakten Vorzeichentests, nach Holm korrigiert "
         "innerhalb der Daten. Startwerte ziehen Shots, Gewichte und Batches; die Testbilder sind für alle dieselben.")),
     Caption("tables/findings", "09", (

@@ -19,6 +19,7 @@ from thesis_lib.diffusion.base import load_base_model
 from thesis_lib.diffusion.hardness import Hardness, load_hardness_encoder
 from thesis_lib.diffusion.miniature import read_captioned_table
 from thesis_lib.diffusion.through_vae import pass_through_vae
+from thesis_lib.errors import ThesisError
 from thesis_lib.evaluation.generative import surer_half
 from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.sections import Kind, ViewParameters
@@ -33,7 +34,10 @@ from thesis_lib.vae.sampling import draw_codes
 
 VERSION = 1
 """Part of what kept VAEs' pictures of parts are made of: raise it when the code here makes them differently."""
-ID_CHOICES = {"da_fusion_object": "object", "da_fusion_filter": "generative", "da_fusion_half": "half"}
+ID_CHOICES = {
+    "da_fusion_object": "object", "da_fusion_background": "background", "da_fusion_filter": "generative",
+    "da_fusion_half": "half",
+}  # fmt: skip
 """What the main study calls these choices of its pictures; `da_fusion` is that of the main run."""
 DIGIT_VIEWS = ViewParameters(crop_scale=(0.7, 1.0), jitter_probability=0.0, grey_probability=0.0)
 Pictures = tuple[Tensor, Tensor]
@@ -96,13 +100,26 @@ class PartsBench(Bench):
         folder: Crops and trained VAEs are kept here.
 
     Raises:
-        ThesisError: As `prepare_data` and the base model do.
+        ThesisError: The main study's data are no bundled parts, or a class has one shot; as `prepare_data` and the base
+            model do.
     """
 
-    name, mirror, fill, has_masks, sources = "parts", True, 0.5, True, ("vae", "vae_gc", *DA_FUSION)
+    name, mirror, fill, has_masks = "parts", True, 0.5, True
 
     def __init__(self, p: VaeParameters, main: Parameters, synthetic: Callable[[int], Path], folder: Path) -> None:
+        if main.data.reader != "parts":
+            raise ThesisError(
+                f"harness.experiment: {p.harness.experiment} reads {main.data.reader}, the harness the bundled parts, "
+                "whose VAE learns from a corpus of other parts: name an experiment with data.reader parts"
+            )
+        if main.data.shots < 2:
+            raise ThesisError(
+                f"harness.experiment: {p.harness.experiment} has data.shots {main.data.shots}, but codes are drawn "
+                "between two examples of a class: name an experiment with more"
+            )
         self.p, self.main, self.synthetic, self.folder = p, main, synthetic, folder
+        one_region = ("da_fusion_object", "da_fusion_background") if main.generation.background is None else ()
+        self.sources = ("vae", "vae_gc", *(name for name in DA_FUSION if name not in one_region))
         photographs = prepare_data(main.data, main.model.size, folder / "parts")
         photographs = dataclasses.replace(photographs, ood=None, oracle=None)
         self.base = load_base_model(main.model)
@@ -123,6 +140,7 @@ class PartsBench(Bench):
             "vae": [VERSION, fitting.VERSION], "harness": p.harness.model_dump(mode="json", include=fields),
             "sampling": p.sampling.model_dump(), "genuine": tensor_digest(*self.encoder.state_dict().values()),
             "passed": self.base.digest if self.base.through_vae else "",
+            "corpus": tensor_digest(_corpus(self.images.pictures.shape[-1])),
         }  # fmt: skip
         self._made: dict[tuple[str, int], Pictures] = {}
 
@@ -170,7 +188,7 @@ class PartsBench(Bench):
         return made_once(self.folder / f"parts_made_seed{seed}.safetensors", made_of, make)[0]
 
     def _draw(self, seed: int) -> tuple[Pictures, Pictures]:
-        """Pictures that the parts' VAE makes, and as many that pass for real: the surer half of twice as many.
+        """Pictures that the parts' VAE makes, and as many of twice as many: the half judged most real.
 
         The generative classifier sees them in the features of the main study's hardness encoder, whole; DA-Fusion's
         filter sees the objects alone. Made and bad ones pass the base model's VAE first, as the shots have, lest its
@@ -180,14 +198,15 @@ class PartsBench(Bench):
         unit, count = real.float() / 255, 2 * h.generated
         z, names = draw_codes(h.sampling, *codes(trained, unit), labels, count, self.p.sampling, seed)
         made, bad = trained.pictures(z), early.pictures(codes(early, unit)[0])
-        made, bad = (self._seen(as_bytes(pictures)) for pictures in (made, bad))
+        made, bad = (self.seen(as_bytes(pictures)) for pictures in (made, bad))
         features = [F.normalize(extract_features(encoder, x, encoder.settings.size), dim=1) for x in (made, real, bad)]
         scores = pd.Series(Hardness.genuineness(*features))
         first = torch.arange(len(names)) % count < h.generated
         kept = torch.tensor(surer_half(scores, [names.numpy()]).to_numpy())
         return (made[first], names[first]), (made[kept], names[kept])
 
-    def _seen(self, pictures: Tensor) -> Tensor:
+    def seen(self, pictures: Tensor) -> Tensor:
+        """Pictures uint8 (n, 3, s, s) as an encoder sees them: passed through the base model's VAE, where all are."""
         from thesis_lib.diffusion.augmentation import as_seen  # here: diffusers is slow to import
 
         return torch.cat([as_seen(self.base, part) for part in pictures.split(64)])
@@ -214,7 +233,7 @@ class DigitsBench(Bench):
         encoder = main.encoder.model_copy(update={"size": 32})
         training = main.training.model_copy(update={"views": DIGIT_VIEWS})
         self.parameters = _training(main.model_copy(update={"encoder": encoder, "training": training}), p.harness, 10)
-        self.tests = {"test": _in_colour(*digits.test)}
+        self.tests = {"test": (in_colour(digits.test[0]), digits.test[1])}
         self.depends_on = {
             "training": self.parameters.training.model_dump(mode="json"),
             "encoder": self.parameters.encoder.model_dump(mode="json"),
@@ -224,12 +243,15 @@ class DigitsBench(Bench):
 
     def shots(self, seed: int) -> Pictures:
         """As `Bench`."""
-        return _in_colour(*self.digits.few(self.p.harness.mnist_shots, seed))
+        pictures, labels = self.digits.few(self.p.harness.mnist_shots, seed)
+        return in_colour(pictures), labels
 
     def made(self, source: str, seed: int) -> Pictures:
         """As `Bench`."""
         h = self.p.harness
-        return _in_colour(*self.digits.generate(self._names[source], h.mnist_shots, h.generated, seed, h.sampling))
+        name = self._names[source]
+        pictures, labels = self.digits.generate(name, h.mnist_shots, h.generated, seed, h.sampling)
+        return in_colour(pictures), labels
 
     def made_of(self, source: str, seed: int) -> dict[str, Any]:
         """As `Bench`."""
@@ -263,5 +285,6 @@ def as_bytes(pictures: Tensor) -> Tensor:
     return (pictures * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _in_colour(pictures: Tensor, labels: Tensor) -> Pictures:
-    return as_bytes(pictures).expand(-1, 3, -1, -1), labels
+def in_colour(pictures: Tensor) -> Tensor:
+    """Grey pictures (n, 1, s, s) in [0, 1] as uint8 with three equal channels."""
+    return as_bytes(pictures).expand(-1, 3, -1, -1)

@@ -30,6 +30,9 @@ work differently."""
 class Unchanged(Views):
     """No views: each picture as it is, so often as asked for."""
 
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)  # nothing to draw
+
     def forward(self, pictures: Tensor, views: int, seed: int) -> Tensor:
         """As `Views`."""
         return pictures[:, None].expand(-1, views, -1, -1, -1)
@@ -92,7 +95,7 @@ def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:
         pools[Kind.ID], arm = Pool(*bench.made(source, seed)), Arm.CROSS_ENTROPY
     size, ranges = p.encoder.size, p.training.views
     if method in ("none", *ALONE):
-        views: Views = Unchanged(size, ranges, bench.mirror)
+        views: Views = Unchanged()
     elif method == "randaugment":
         views = StrongViews(size, ranges, bench.mirror, bench.fill)
     else:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from thesis_lib.randomness import torch_generator
 from thesis_lib.tensors import tensor_digest
 from thesis_lib.vae import fitting
-from thesis_lib.vae.benches import Bench, PartsBench, as_bytes
+from thesis_lib.vae.benches import Bench, PartsBench, as_bytes, in_colour
 from thesis_lib.vae.digits import Digits, vae_made_of
 from thesis_lib.vae.fitting import fit
 from thesis_lib.vae.harness import sources_of
@@ -22,7 +22,7 @@ from thesis_lib.vae.published import DIGIT_METHODS
 from thesis_lib.vae.sampling import normal
 from thesis_lib.vae.work import Item, Items, Row, row
 
-VERSION = 1
+VERSION = 2
 """Part of what the numbers for blur are made of: raise it when the code here measures differently."""
 
 
@@ -53,7 +53,7 @@ def digit_lines(digits: Digits, seed: int, labels: Sequence[int] = (2, 4, 8), st
     x, y = digits.few(2, seed)
     ends = [x[y == label] for label in labels if (y == label).sum() == 2]
     lines = [line_between(digits.single(seed)[0], pair[0], pair[1], steps) for pair in ends]
-    return _in_colour(torch.cat(lines))
+    return in_colour(torch.cat(lines))
 
 
 def digit_samples(digits: Digits, seed: int) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def digit_samples(digits: Digits, seed: int) -> dict[str, Tensor]:
     shots = digits.p.only_shots
     shown = {"original": digits.few(shots, seed)[0][::shots]}
     shown |= {way: digits.generate(way, shots, 1, seed)[0] for way in DIGIT_METHODS if way != "none"}
-    return {name: _in_colour(pictures) for name, pictures in shown.items()}
+    return {name: in_colour(pictures) for name, pictures in shown.items()}
 
 
 def bench_samples(bench: Bench, seed: int, classes: int = 5, each: int = 2) -> dict[str, Tensor]:
@@ -79,10 +79,6 @@ def bench_samples(bench: Bench, seed: int, classes: int = 5, each: int = 2) -> d
         name: torch.cat([pictures[labels == label][:each] for label in range(min(classes, int(labels.max()) + 1))])
         for name, (pictures, labels) in sets.items()
     }
-
-
-def _in_colour(pictures: Tensor) -> Tensor:
-    return as_bytes(pictures).expand(-1, 3, -1, -1)
 
 
 def held_out(faces: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,8 +196,8 @@ def _given_back(bench: PartsBench, seed: int) -> list[Row]:
     trained, early = bench.vaes(seed)
     unit = bench.tests["test"][0].float() / 255
     models = {"reconstruction": trained, "early": early}
-    shown = {name: model.pictures(codes(model, unit)[0]) for name, model in models.items()}
-    return [_blur_row("parts", method, seed, sharpness(made, unit)) for method, made in shown.items()]
+    shown = {name: bench.seen(as_bytes(model.pictures(codes(model, unit)[0]))) for name, model in models.items()}
+    return [_blur_row("parts", method, seed, sharpness(made.float() / 255, unit)) for method, made in shown.items()]
 
 
 def _made_blur(bench: Bench, source: str, seed: int) -> list[Row]:

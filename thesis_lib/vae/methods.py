@@ -3,9 +3,9 @@
 VIEWS = ("none", "classical", "pasted", "randaugment", "mixup_cutmix")
 """Views alone; mixup and CutMix come on top of classical views, and so do other backgrounds behind half of the objects
 (`pasted`); RandAugment takes the place of the colour jitter."""
-DA_FUSION = ("da_fusion", "da_fusion_object", "da_fusion_filter", "da_fusion_half")
-"""Those whose pictures a main run has made: all, those with an edited object, the half that its generative filter
-keeps, and a half at random."""
+DA_FUSION = ("da_fusion", "da_fusion_object", "da_fusion_background", "da_fusion_filter", "da_fusion_half")
+"""Those whose pictures a main run has made: those it trains on, those with an edited object, with an edited background,
+the half that its generative filter keeps, and a half at random."""
 VAE = ("vae", "vae_gc", "from_shots")
 """Those that a VAE makes; `from_shots`, for digits, by one that has seen the shots alone."""
 MADE = (*VAE, *DA_FUSION)

@@ -94,11 +94,10 @@ def _do(name: str, p: VaeParameters, main: "Run | None", folder: Path) -> None:
     elif name == "faces":
         seen, _ = looking.held_out(read_celeba(str(p.celeba.root)))
         looking.face_vae(p.celeba, seen, p.celeba.betas[0], p.seeds[0], folder / "models")
-    else:
+    elif name == "maps":
+        looking.latent_maps(mnist.read_digits(p, folder / "models"), p.seeds[0])
+    elif name == "digits":
         digits = mnist.read_digits(p, folder / "models")
-        if name == "maps":
-            looking.latent_maps(digits, p.seeds[0])
-            return
         digit_results(digits, p.seeds, folder)
         if main is not None:
             harness_results(digits_bench(p, main, digits), p.seeds, folder)

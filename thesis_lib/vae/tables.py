@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thesis_lib.datasets.proben1 import AttributeTable, read_proben1
 from thesis_lib.evaluation.generative import genuineness, surer_half
-from thesis_lib.randomness import numpy_generator, torch_generator
+from thesis_lib.randomness import derive_seed, numpy_generator, torch_generator
 from thesis_lib.vae import fitting
 from thesis_lib.vae.classifiers import SmallNetwork, fit_and_measure
 from thesis_lib.vae.fitting import class_members, fit
@@ -24,7 +24,7 @@ from thesis_lib.vae.sampling import draw_codes, normal
 from thesis_lib.vae.work import Item, Items, Row, row
 
 FEW_SHOT_SET = "thyroid"
-VERSION = 1
+VERSION = 2
 """Part of what these tables are made of: raise it when the code here measures differently."""
 
 
@@ -207,7 +207,7 @@ def _prior_samples(
 ) -> Generated:  # fmt: skip
     """Multi-VAE: a VAE a class and beta, all trained at once, decodes codes from the prior, twice as many as asked for.
 
-    `vae` takes the first half of them, `vae_gc` the half that passes for real more surely.
+    `vae` takes the first half of them, `vae_gc` the half judged most real.
     """
     q, members = p.proben1, class_members(y, mix_in, seed)
     weights = [weight_of(beta, q.latent, table) for beta in betas for _ in members]
@@ -219,9 +219,8 @@ def _prior_samples(
     with torch.no_grad():
         made = model.likelihood.sample(model.decode(z), torch_generator(seed, "attributes"))
     bad = noised(x, table, q.bad_noise, q.bad_change, seed)
-    scores = genuineness(
-        made.flatten(0, 1).numpy(), x.numpy(), bad.numpy(), SmallNetwork(p.network, seed)
-    ).reshape(made.shape[:2])  # fmt: skip
+    judge = SmallNetwork(p.network, derive_seed(seed, "genuine"))  # starts unlike the one that is tested
+    scores = genuineness(made.flatten(0, 1).numpy(), x.numpy(), bad.numpy(), judge).reshape(made.shape[:2])
     found: Generated = {}
     for place, beta in enumerate(betas):
         plain, kept, labels = [], [], []
@@ -260,7 +259,7 @@ def _measured(
 ) -> list[Row]:  # fmt: skip
     """Weighted F1 of every classifier on the real examples and on those with generated ones.
 
-    `generated` is the mean over classes, which may have different numbers.
+    The rows' column `generated` is the mean over classes, which may have different numbers.
     """
     nothing = (torch.empty(0, real[0].shape[1]), torch.empty(0, dtype=torch.long))
     network = p.network.for_examples(len(real[0]) + max(len(made) for made, _ in generated.values()))
