@@ -1,5 +1,6 @@
 """Each erratum's switch alone: that it does what is described, and that nothing else changes."""
 
+import dataclasses
 import math
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from thesis_lib import legacy
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.contrastive.losses import SupConLoss
 from thesis_lib.datasets import PreparedData, PreparedSet
@@ -15,6 +17,7 @@ from thesis_lib.diffusion.concepts import Concepts, save_concepts
 from thesis_lib.diffusion.generation import choose_sources, generate, work_list
 from thesis_lib.diffusion.inversion import initial_vectors, learn_concepts
 from thesis_lib.diffusion.manifest import read_manifest
+from thesis_lib.evaluation.ood import evaluate_arm
 from thesis_lib.figures.audit import (
     audit_shifts,
     completed,
@@ -206,20 +209,44 @@ def test_a_training_is_kept_with_its_quarters_and_9_evaluates_it(bench):
     measured = train_and_measure(bench, 0, REAL)
     folder = bench.training(0, REAL)[2]
     assert set(measured) == {"top1/test", "auroc/near/knn", "confidence/id", "confidence/ood"}
-    assert read_json(folder / "measured.json", "") == measured and len(list(folder.glob("quarter_*"))) == 3
+    assert read_json(folder / "measured.json", "")["measured"] == measured and len(list(folder.glob("quarter_*"))) == 3
     (folder / "checkpoint.safetensors").unlink()
     assert train_and_measure(bench, 0, REAL) == measured  # nothing is trained again
     assert bench.training(1, REAL)[2].name == folder.name  # not concerned: the same pictures and parameters
     assert bench.training(1, REAL_ID)[2].name != bench.training(0, REAL_ID)[2].name
 
 
-def test_9_the_best_quarter_on_validation(bench):
+def test_9_the_best_quarter_on_validation(bench, monkeypatch):
     train_and_measure(bench, 0, REAL_ID_NEAROOD)
     remake_pictures(bench, 9)
+    quarters, evaluated = [], []
+
+    def accuracy(features, data, split):
+        assert split == "valid"
+        if not any(features is known for known in quarters):
+            quarters.append(features)
+        return [0.2, 0.9, 0.1, 0.3][next(i for i, known in enumerate(quarters) if features is known) % 4]
+
+    def evaluate(features, table, ood, p):
+        evaluated.append((features, ood))
+        return evaluate_arm(features, table, ood, p)
+
+    monkeypatch.setattr(legacy, "accuracy", accuracy)
+    monkeypatch.setattr(legacy, "evaluate_arm", evaluate)
     published = measure_as_published(bench, Arm.REAL_ID_NEAROOD)
     assert set(published) == {"top1/test", "auroc/near/knn", "confidence/id", "confidence/ood"}
-    assert all(0 <= value <= 1 for value in published.values())
-    assert measure_as_published(bench, Arm.REAL_ID_NEAROOD) == published
+    assert published["top1/test"] == 0.9 and all(0 <= value <= 1 for value in published.values())
+    [(best, ood)] = evaluated
+    assert len(quarters) == 4 and best is quarters[1]
+    seen, new = bench.training(0, REAL_ID_NEAROOD)[0][Kind.NEAR_OOD].labels, read_manifest(bench.made(9))[0]
+    assert len(ood) == len(seen) + len(new) and set(ood["split"]) == {"valid"}
+    assert measure_as_published(bench, Arm.REAL_ID_NEAROOD) == published and len(evaluated) == 1  # kept
+    images = dataclasses.replace(bench.data.images, pictures=255 - bench.data.images.pictures)
+    other = dataclasses.replace(bench, data=dataclasses.replace(bench.data, images=images))
+    training = bench.training
+    monkeypatch.setattr(Bench, "training", lambda self, *of: training(*of))
+    measure_as_published(other, Arm.REAL_ID_NEAROOD)
+    assert len(evaluated) == 2  # other pictures are evaluated anew
 
 
 def audited(seeds: int) -> pd.DataFrame:

@@ -183,9 +183,9 @@ def train_and_measure(bench: Bench, erratum: int, arm: Arm) -> dict[str, float]:
         confidence on test, ``confidence/id``, and on near parts, ``confidence/ood``; without what the data lack.
     """
     pools, p, folder = bench.training(erratum, arm)
-    file = folder / "measured.json"
-    if file.exists():
-        return dict(read_json(file, ""))
+    file, made_of = folder / "measured.json", _tested(bench.data)
+    if known := _kept(file, made_of):
+        return known
     loss = LegacyLoss(p.training.temperature, {erratum})
     _keep_quarters(loss, folder / "checkpoint.safetensors")
     network, _ = pretrain(arm, pools, p, bench.seed, folder, loss=loss)
@@ -195,7 +195,7 @@ def train_and_measure(bench: Bench, erratum: int, arm: Arm) -> dict[str, float]:
     if near := found.get("auroc", {}).get("near"):
         confidence = found["thesis_confidence"]["test"]["near"]
         measured |= {"auroc/near/knn": near["knn"]} | {f"confidence/{at}": confidence[at] for at in ("id", "ood")}
-    write_json(file, measured)
+    write_json(file, {"made_of": made_of, "measured": measured})
     return measured
 
 
@@ -209,14 +209,14 @@ def measure_as_published(bench: Bench, arm: Arm) -> dict[str, float]:
         As `train_and_measure`, without field: under each name what takes its place.
     """
     pools, p, folder = bench.training(0, arm)
-    file = folder / "as_published.json"
-    if file.exists():
-        return dict(read_json(file, ""))
     seen, (manifest, new) = bench.training(0, REAL_ID_NEAROOD)[0][Kind.NEAR_OOD], read_manifest(bench.made(9))
     made_from = [bench.data.classes[label] for label in [*seen.labels.tolist(), *manifest["label"]]]
     ood = pd.DataFrame({"class_name": made_from, "set": "near", "split": "valid"})
     generated = PreparedSet(ood, torch.cat([seen.pictures, new]), torch.zeros(len(ood), 1, 1, dtype=torch.bool))
     data = dataclasses.replace(bench.data, ood=generated, oracle=None)
+    file, made_of = folder / "as_published.json", _tested(data)
+    if known := _kept(file, made_of):
+        return known
     quarters = []
     for checkpoint in [*sorted(folder.glob("quarter_*")), folder / "checkpoint.safetensors"]:
         network, state = build_network(arm, pools, p, bench.seed), load_tensors(checkpoint)[0].items()
@@ -228,8 +228,21 @@ def measure_as_published(bench: Bench, arm: Arm) -> dict[str, float]:
     for at, part in (("id", "valid"), ("ood", "ood")):
         confidence = best[f"{part}_logits"].softmax(1).amax(1)
         measured[f"confidence/{at}"] = torch.stack([batch.mean() for batch in confidence.split(16)]).mean().item()
-    write_json(file, measured)
+    write_json(file, {"made_of": made_of, "measured": measured})
     return measured
+
+
+def _tested(data: PreparedData) -> str:
+    """A digest of the pictures that a network is evaluated on; the folder's name stands for what it is trained on."""
+    sets = [data.images, *([data.ood] if data.ood else [])]
+    tables = "".join(prepared.table.to_csv() for prepared in sets)
+    return tensor_digest(*(prepared.pictures for prepared in sets)) + hashlib.sha256(tables.encode()).hexdigest()[:8]
+
+
+def _kept(file: Path, made_of: str) -> dict[str, float]:
+    """What was measured before; empty where nothing was, or something else."""
+    content = read_json(file, "") if file.exists() else {}
+    return dict(content["measured"]) if content.get("made_of") == made_of else {}
 
 
 def _features(bench: Bench, network: TwoStage, pools: Mapping[Kind, Pool], data: PreparedData) -> dict[str, Tensor]:

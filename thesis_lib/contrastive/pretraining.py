@@ -235,9 +235,13 @@ def draw_views(
 def _what_it_depends_on(arm: Arm, parameters: Parameters, seed: int, pools: Mapping[Kind, Pool]) -> dict[str, object]:
     """What a checkpoint must agree with to be continued: everything but how often checkpoints are written."""
     training = parameters.training.model_dump(mode="json", exclude={"checkpoint_every"})
+    pictures = {
+        str(kind): tensor_digest(*(x for x in (pool.pictures, pool.labels, pool.masks, pool.sources) if x is not None))
+        for kind, pool in pools.items()
+    }
     return {
         "arm": str(arm), "seed": seed, "training": training, "encoder": parameters.encoder.model_dump(mode="json"),
-        "pictures": {str(kind): tensor_digest(pool.pictures, pool.labels) for kind, pool in pools.items()},
+        "pictures": pictures,
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Every step draws from a generator made from the seed and the step, so that a tra
 it had not been. What is kept is an exponential moving average of the weights.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ from thesis_lib.tensors import (
     best_device,
     bf16_is_native,
     load_checkpoint,
-    load_tensors,
+    made_once,
     save_checkpoint,
-    save_tensors,
+    tensor_digest,
 )
 
 
@@ -116,7 +117,9 @@ def train_vae(pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
     device = best_device()
     vae = build_vae(recipe).to(device, memory_format=torch.channels_last)
     steps = recipe.vae_crop_steps + recipe.vae_steps
-    training = _Training("vae", vae, recipe.vae_learning_rate, steps, recipe, checkpoint, every)
+    training = _Training(
+        "vae", vae, recipe.vae_learning_rate, steps, recipe, checkpoint, every, pictures=tensor_digest(pictures)
+    )
     for step in training:
         generator = torch_generator(recipe.seed, "vae", step)
         rows = torch.randint(len(pictures), (recipe.vae_batch,), generator=generator)
@@ -144,18 +147,17 @@ def train_vae(pictures: torch.Tensor, recipe: MiniatureRecipe, checkpoint: Path,
 def cached_latents(vae: AutoencoderKL, pictures: torch.Tensor, path: Path) -> torch.Tensor:
     """Scaled latents of every picture and its mirror image, (2, n, 4, side, side), computed once."""
     scale = vae.config.scaling_factor
-    if path.exists():
-        tensors, metadata = load_tensors(path)
-        if metadata.get("scaling_factor") == scale:
-            return tensors["latents"]
-    parts = [
-        encode_mean(vae, chunk)
-        for flip in (pictures, pictures.flip(-1))
-        for chunk in tqdm(flip.split(512), desc="latents")
-    ]
-    latents = torch.cat(parts).unflatten(0, (2, -1)) * scale
-    save_tensors(path, {"latents": latents}, scaling_factor=scale)
-    return latents
+
+    def make() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        parts = [
+            encode_mean(vae, chunk)
+            for flip in (pictures, pictures.flip(-1))
+            for chunk in tqdm(flip.split(512), desc="latents")
+        ]
+        return {"latents": torch.cat(parts).unflatten(0, (2, -1)) * scale}, {}
+
+    made_of = {"scaling_factor": scale, "pictures": tensor_digest(pictures)}
+    return made_once(path, made_of, make)[0]["latents"]
 
 
 def finish_decoder(
@@ -175,7 +177,7 @@ def finish_decoder(
     decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).to(memory_format=torch.channels_last)
     training = _Training(
         "decoder", decoder, recipe.vae_learning_rate / 2, recipe.decoder_steps, recipe, checkpoint, every,
-        scaling_factor=vae.config.scaling_factor,
+        scaling_factor=vae.config.scaling_factor, pictures=tensor_digest(pictures),
     )  # fmt: skip
     half, down = latents.shape[-1] // 2, recipe.size // latents.shape[-1]
     for step in training:
@@ -252,8 +254,9 @@ def train_unet(
     modules = torch.nn.ModuleDict({"unet": unet.to(memory_format=torch.channels_last), "text_encoder": text_encoder})
     modules.to(device)
     training = _Training(
-        "unet", modules, recipe.unet_learning_rate, recipe.unet_steps, recipe, checkpoint, every, weight_decay=1e-2
-    )
+        "unet", modules, recipe.unet_learning_rate, recipe.unet_steps, recipe, checkpoint, every, weight_decay=1e-2,
+        latents=tensor_digest(latents), captions=hashlib.sha256(table.to_csv().encode()).hexdigest()[:16],
+    )  # fmt: skip
     if recipe.balance and recipe.balance in table:
         values = table[recipe.balance]
         weights = (1 / values.map(values.value_counts())).to_numpy(dtype=float)
