@@ -109,7 +109,9 @@ def test_arms_that_cannot_be_compared_are_named(results) -> None:
 
 def test_equal_arms_show_nothing_and_worse_ones_the_opposite() -> None:
     equal = answers(made(dict.fromkeys(FOUR[:3], (0.5, 0.7))))
-    assert equal[0].startswith("Do synthetic pictures inside the class (ID) help? Nothing was shown.")
+    assert equal[0].startswith(
+        "Do synthetic pictures inside the class (ID) help? In changed conditions: Nothing was shown."
+    )
     assert "For rejection: Nothing was shown." in equal[1]
     worse = answers(made({"real": (0.6, 0.7), "real_id": (0.5, 0.7), "real_id_nearood": (0.4, 0.6)}))
     assert "No: the opposite was shown." in worse[0]

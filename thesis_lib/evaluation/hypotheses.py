@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from thesis_lib.evaluation.statistics import (
+    can_reach,
     crossed_interval,
     holm,
     non_inferiority,
@@ -46,8 +47,9 @@ COLUMNS = [
 def hypothesis_table(results: Results) -> pd.DataFrame:
     """What a run says to those of the four hypotheses whose arms and metric it has.
 
-    A test is confirmatory when its arms have all seeds of the run, at least six. Then it has shown something when its
-    p value, Holm-corrected over the hypotheses in the table, is at most 0.05 and its t interval agrees.
+    A test is confirmatory when its arms have all seeds of the run, and enough of them that its p value, Holm-corrected
+    over the hypotheses in the table, could be at most 0.05: of all four that takes seven seeds. Then it has shown
+    something when that p value is at most 0.05 and its t interval agrees.
 
     Args:
         results: The content of metrics.json: arm -> seed -> what `evaluate_arm` returns, with ``clusters``: split ->
@@ -64,9 +66,10 @@ def hypothesis_table(results: Results) -> pd.DataFrame:
     rows = [row for hypothesis in HYPOTHESES if (row := _tested(results, hypothesis))]
     corrected = holm({row["name"]: row["p"] for row in rows})
     seeds = len({seed for by_seed in results.values() for seed in by_seed})
+    reached = can_reach({row["name"]: (1 if row["margin"] else 2) / 2 ** row["pairs"] for row in rows}, LEVEL)
     for row in rows:
         row["holm"] = corrected[row["name"]]
-        confirmatory = row["pairs"] >= max(seeds, FEWEST_SEEDS)
+        confirmatory = row["pairs"] >= seeds and reached[row["name"]]
         row["verdict"] = _verdict(row, len(rows)) if confirmatory else "descriptive"
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -219,6 +219,16 @@ def crossed_interval(
     return Interval(mean, float(low), float(high))
 
 
+def can_reach(smallest: Mapping[str, float], level: float) -> dict[str, bool]:
+    """Whether tests can reach a level at all after Holm's correction, were each p value the smallest it can be.
+
+    Args:
+        smallest: The smallest p value that each test can have: of exact sign flips of n pairs 2 / 2^n, one-sided half.
+        level: The level.
+    """
+    return {name: p <= level for name, p in holm(smallest).items()}
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down correction of the p values of several hypotheses named beforehand.
 

@@ -75,7 +75,7 @@ def _first_question(table: pd.DataFrame, verdicts: Mapping[str, str]) -> list[st
     facts = [_fact(table, "real_id", "real", metric) for metric in ("top1/field", "top1/test")]
     if not any(facts):
         return [question, "This run cannot say: it has no real and real + ID to compare."]
-    answer = ANSWERS[verdicts["H1"]] if "H1" in verdicts else _unnamed_answer(table)
+    answer = f"In changed conditions: {ANSWERS[verdicts['H1']]}" if "H1" in verdicts else _unnamed_answer(table)
     rival = _fact(table, "real_id", "real_strong", "top1/field", "Against the cheap competitor, ")
     return [question, answer, *filter(None, [*facts, rival])]
 
@@ -256,5 +256,5 @@ def seed_note(confirmatory: int, exploratory: int = 0) -> str:
         )
         note += f"go below p = {smallest}. Add seeds to the parameter file; none is repeated."
     else:
-        note = f"{confirmatory} end-to-end seeds; the exact sign-flip test can reach p = {smallest}."
+        note = f"{confirmatory} end-to-end seeds; the exact sign-flip test of one hypothesis can reach p = {smallest}."
     return note + (f" Exploratory arms have {exploratory}: they describe, nothing is tested." if exploratory else "")

@@ -1,13 +1,12 @@
 """Tests: of the source's four findings, of five further ones, of what the harness compares."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from thesis_lib.evaluation.hypotheses import FEWEST_SEEDS, LEVEL
-from thesis_lib.evaluation.statistics import difference_to, holm, mean_interval, paired_difference
+from thesis_lib.evaluation.hypotheses import LEVEL
+from thesis_lib.evaluation.statistics import can_reach, difference_to, holm, mean_interval, paired_difference
 from thesis_lib.vae.tables import permutation_of
 
 FEW, MANY = 10, 500
@@ -78,8 +77,8 @@ def finding_table(results: pd.DataFrame) -> pd.DataFrame:
     too, has the shots alone, and as many steps as the others together; `one_beats_many_as_published`, where the VAEs
     of the classes give prior samples, so that the sampling differs, too.
 
-    With at least six pairs a finding is shown when the sign-flip p value, Holm-corrected over those of the four, or of
-    the further ones, that there are, is at most 0.05 and the 95 % t interval agrees; with fewer it is described.
+    A finding is shown when the sign-flip p value, Holm-corrected over those of the four, or of the further ones, that
+    there are, is at most 0.05 and the 95 % t interval agrees; with too few pairs for that it is described.
 
     Args:
         results: Rows of `work.COLUMNS`.
@@ -96,9 +95,10 @@ def finding_table(results: pd.DataFrame) -> pd.DataFrame:
     for is_main in (True, False):
         family = [row for row in rows if row["is_main"] == is_main]
         corrected = holm({row["finding"]: row["p"] for row in family})
+        reached = can_reach({row["finding"]: 2 / 2 ** row["pairs"] for row in family}, LEVEL)
         for row in family:
             row["holm"] = corrected[row["finding"]]
-            row["verdict"] = _verdict(row)
+            row["verdict"] = _verdict(row) if reached[row["finding"]] else "descriptive"
     return pd.DataFrame(rows, columns=["finding", "mean", "low", "high", "p", "holm", "pairs", "verdict"])
 
 
@@ -128,8 +128,6 @@ def harness_tests(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdict(row: dict[str, Any]) -> str:
-    if row["pairs"] < FEWEST_SEEDS or math.isnan(row["low"]):
-        return "descriptive"
     if row["holm"] <= LEVEL and row["low"] > 0:
         return "shown" if row["is_whole"] else "partly"
     return "opposite" if row["holm"] <= LEVEL and row["high"] < 0 else "nothing"
