@@ -119,7 +119,7 @@ class SetParameters(Section):
     guidance_scales: list[Annotated[float, Field(ge=0, le=50)]] = [3.0]
     prompts: list[str] = ["a photo of a {}"]
     mask: Literal["none", "object", "background", "box"] = "object"
-    """What may change: everything, the object, its background, or a random box inside the object."""
+    """What may change: everything, the object, its background, or a random box around a point of the object."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "SetParameters":
@@ -133,8 +133,9 @@ class SetParameters(Section):
 class GenerationParameters(Section):
     """Image-to-image generation (DA-Fusion, Trabucco et al. 2023, arXiv 2302.07944)."""
 
-    steps: Positive = 50
-    """Steps of the whole DDIM schedule; those from the insertion timestep on are run."""
+    steps: Annotated[int, Field(ge=1, le=250)] = 50
+    """Steps of the whole DDIM schedule; those from the insertion timestep on are run. With more than 250 diffusers'
+    leading spacing may begin well before the timestep 1,000."""
     sources: Positive = 8
     """Source pictures a class, taken from the shots."""
     per_source: Positive = 4
@@ -237,6 +238,7 @@ class ViewParameters(Section):
 
     crop_scale: tuple[Share, Share] = (0.6, 1.0)
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
+    """Degrees at most, either way; half of the views are rotated."""
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     """Brightness, contrast, saturation, hue."""
     jitter_probability: Share = 0.8

@@ -95,6 +95,9 @@ def test_regions(shots):
     assert (grown & masks[:2]).sum() == masks[:2].sum() < grown.sum()
     assert torch.equal(back, ~masks[:2])
     assert not (box & ~grown).any() and box.flatten(1).sum(1).eq(8 * 8).all() and not torch.equal(box[0], box[1])
+    bent = torch.zeros(1, 32, 32, dtype=torch.bool)
+    bent[0, 4:28, 4:8], bent[0, 24:28, 4:28] = True, True  # most of its bounding box is no object
+    assert all((region_masks(bent, "box", [seed]) & bent).any() for seed in range(40))
     with pytest.raises(ThesisError, match="an object mask is empty"):
         region_masks(torch.zeros(1, 32, 32, dtype=torch.bool), "object", [0])
 

@@ -282,3 +282,7 @@ def test_pictures_without_a_mask_give_no_floor() -> None:
     ood = prepared([15, 0, 0, 0], set=sets, class_name=parts, split=["test"] * 4)
     floors = cue_floors(PreparedData(images, ood, None, ["a"]), np.arange(3), 1)
     assert floors == {cue: {"test against near": 1.0} for cue in ("size", "silhouette")}
+    sizes = prepared([8, 9, 0, 8, 9, 8], split=splits, label=[0] * 6, class_name=["a"] * 6)
+    tiny = prepared([1, 1, 0, 0], set=sets, class_name=parts, split=["test"] * 4)  # nearer to an empty mask than to any
+    assert cue_floors(PreparedData(sizes, tiny, None, ["a"]), np.arange(3), 1) == floors
+    assert cue_floors(PreparedData(sizes, tiny, None, ["a"]), np.arange(3), 3) == {}

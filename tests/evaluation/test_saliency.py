@@ -23,10 +23,10 @@ from thesis_lib.sections import EncoderParameters
 CLASSES = 3
 
 
-def network(architecture: str = "resnet10") -> tuple[Encoder, Classifier]:
+def network(architecture: str = "resnet10", stem: str = "small") -> tuple[Encoder, Classifier]:
     torch.manual_seed(0)
     width = {"width": 8} if architecture == "resnet10" else {}
-    settings = EncoderParameters(architecture=architecture, stem="small", size=64, **width)
+    settings = EncoderParameters(architecture=architecture, stem=stem, size=64, **width)
     encoder = Encoder(settings, torch.full((3,), 0.5), torch.full((3,), 0.2))
     classifier = Classifier(encoder.num_features, CLASSES)
     classifier.std.uniform_(0.5, 2)
@@ -57,9 +57,10 @@ def by_hand(
     return torch.stack(hires_cams), torch.stack(grad_cams)
 
 
+@pytest.mark.parametrize("stem", ["small", "standard"])
 @pytest.mark.parametrize("architecture", ["resnet10", "resnet18"])
-def test_maps_agree_with_hirescam_by_hand(architecture):
-    encoder, classifier = network(architecture)
+def test_maps_agree_with_hirescam_by_hand(architecture, stem):
+    encoder, classifier = network(architecture, stem)
     pictures, labels = noise(5), torch.tensor([0, 1, 2, 0, 1])
     expected, grad_cam = by_hand(explained_stage(encoder), encoder, classifier, pictures, labels)
     assert expected.shape == (5, 8, 8) and expected.max() > 0
@@ -143,7 +144,7 @@ def test_a_network_that_looks_for_colour_looks_at_the_object():
     backbone = encoder.backbone
     backbone.conv1, backbone.bn1, backbone.maxpool = nn.Conv2d(3, 1, 1, bias=False), nn.Identity(), nn.Identity()
     backbone.conv1.weight.data = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
-    backbone.layers = nn.Sequential(nn.AvgPool2d(3, 16, 1), nn.Identity())
+    backbone.layers = nn.Sequential(nn.Identity(), nn.Identity(), nn.AvgPool2d(3, 16, 1), nn.Identity())
     classifier = Classifier(1, 2).eval()
     classifier.linear.weight.data = torch.tensor([[1.0], [-1.0]])
     found = inside_table({"red": (encoder, classifier)}, PreparedSet(table, pictures, masks))

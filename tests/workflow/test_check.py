@@ -49,6 +49,10 @@ def test_good_experiment(project: Path) -> None:
         ({"model": {"base": "no/such/folder"}}, "is neither a folder nor a hub id"),
         ({"model": {"base": "tiny", "size": 24}}, "model.size: 24 does not fit"),
         ({"encoder": {"weights": "resnet.safetensors"}}, "resnet.safetensors is no file"),
+        (
+            {"arms": ["own"], "variants": {"own": {"arm": "real", "set": {"encoder.weights": "own.safetensors"}}}},
+            "/own.safetensors is no file",
+        ),
         ({"generation": NO_MASKS | {"id": {"strengths": [0.01], "mask": "none"}}}, "0.01 of 50 steps is 0 steps"),
         (
             {"generation": {"sources": 2}},

@@ -1,5 +1,6 @@
 """One run at a time; only processes that carry the run's token are stopped."""
 
+import errno
 import json
 import os
 import subprocess
@@ -50,6 +51,15 @@ def test_lock_is_held_and_released(tmp_path: Path) -> None:
     with running(tmp_path) as second:
         assert second != token
     assert (tmp_path / LOCK).read_text() == ""
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("thesis_lib.workflow.lock.fcntl.flock", flock)
+    with pytest.raises(ThesisError, match=r"cannot lock files .* THESIS_RUNS"), running(tmp_path):
+        pass
 
 
 def test_children_of_a_dead_run_are_stopped(tmp_path: Path) -> None:

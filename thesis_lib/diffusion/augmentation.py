@@ -74,8 +74,8 @@ def region_masks(objects: torch.Tensor, region: str, seeds: Sequence[int]) -> to
 
     Args:
         objects: bool (n, s, s), the object masks.
-        region: `none` (everywhere), `object` (grown by a 32nd of the side), `background`, or `box`, a random box
-            within the object's bounding box, half its sides, cut to the grown object.
+        region: `none` (everywhere), `object` (grown by a 32nd of the side), `background`, or `box`, a box
+            around a random point of the object, half the sides of its bounding box, cut to the grown object.
         seeds: One a picture, for the box.
 
     Returns:
@@ -99,13 +99,12 @@ def region_masks(objects: torch.Tensor, region: str, seeds: Sequence[int]) -> to
         return grown
     boxes = torch.zeros_like(objects)
     for i, seed in enumerate(seeds):
-        ys, xs = (objects[i].any(axis).nonzero().flatten() for axis in (1, 0))
-        generator = torch.Generator().manual_seed(seed)
+        points = objects[i].nonzero()
+        point = points[torch.randint(len(points), (), generator=torch.Generator().manual_seed(seed))]
         spans = []
-        for places in (ys, xs):
-            low, high = int(places[0]), int(places[-1]) + 1
+        for at, low, high in zip(point.tolist(), points.amin(0).tolist(), (points.amax(0) + 1).tolist(), strict=True):
             length = max(2, (high - low) // 2)
-            start = low + int(torch.randint(max(1, high - low - length + 1), (), generator=generator))
+            start = max(low, min(at - length // 2, high - length))
             spans.append(slice(start, start + length))
         boxes[i, spans[0], spans[1]] = True
     return boxes & grown

@@ -92,8 +92,8 @@ class BaseModel:
             decoded = self.vae.decode(chunk.to(self.device, self.dtype) / self.scaling_factor).sample.float().cpu()
             if not bool(decoded.isfinite().all()):
                 raise ThesisError(
-                    f"{self.name} made pictures with values that are not finite, in {str(self.dtype)[6:]}: set "
-                    "model.precision=fp32"
+                    f"{self.name} made pictures with values that are not finite, in {str(self.dtype)[6:]}: "
+                    + ("its weights are broken" if self.dtype == torch.float32 else "set model.precision=fp32")
                 )
             pictures.append(((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8))
         return torch.cat(pictures)

@@ -27,7 +27,7 @@ TEMPLATES = (
     "a photo of a clean {}", "a photo of a dirty {}", "a photo of a small {}", "a photo of a large {}",
     "a photo of a nice {}",
 )  # fmt: skip
-"""The usual templates of textual inversion without "a rendering of" and "a cool", as in the thesis."""
+"""Eighteen templates, nearly all of them textual inversion's: those that speak of a photo, without "a cool"."""
 GRADIENT_SCALE = 1024.0
 """What the loss is multiplied with on its way back through the frozen networks, and the gradient divided by: as a mean
 over all latents its gradients are so small that in fp16 most are 0 (Micikevicius et al. 2018, arXiv 1710.03740). A

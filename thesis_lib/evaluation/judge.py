@@ -1,6 +1,7 @@
-"""A judge of synthetic pictures: a classifier trained on the evaluation splits, used for judging only.
+"""A judge of synthetic pictures: a classifier trained on the evaluation splits.
 
-It never selects or trains anything that is then evaluated; it tells whether a synthetic picture still shows its class.
+It tells whether a synthetic picture still shows its class, and trains nothing. By its curve over timesteps those of the
+bundled parts' experiments were chosen once, so that they have been seen through test and field pictures.
 """
 
 from collections.abc import Mapping, Sequence

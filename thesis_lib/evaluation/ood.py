@@ -163,7 +163,8 @@ def cue_scores(bank_masks: Tensor, masks: Tensor, k: int) -> dict[str, np.ndarra
 def cue_floors(data: PreparedData, bank_rows: ArrayLike, k: int) -> dict[str, dict[str, float]]:
     """Part-averaged AUROC that size and silhouette alone reach: cue -> "<ID split> against <OOD set>" -> AUROC.
 
-    Pictures without a mask have neither and are left out, and so is a comparison that has none left.
+    Pictures without a mask have neither and are left out, and so is a comparison that has none left; there are no
+    floors where fewer than `k` of the training pictures have one.
 
     Args:
         data: Tables and masks; it must have OOD pictures.
@@ -173,6 +174,9 @@ def cue_floors(data: PreparedData, bank_rows: ArrayLike, k: int) -> dict[str, di
     if data.ood is None:
         raise ThesisError("there are no OOD pictures, so cues cannot be measured against them: leave the floors out")
     bank = data.images.masks[np.asarray(bank_rows)]
+    bank = bank[bank.flatten(1).any(1)]
+    if len(bank) < k:
+        return {}
     inside, outside = (cue_scores(bank, prepared.masks, k) for prepared in (data.images, data.ood))
     masked, ood_masked = (prepared.masks.flatten(1).any(1).numpy() for prepared in (data.images, data.ood))
     table, floors = data.ood.table, {}

@@ -74,23 +74,31 @@ def untrained_network(
 
 
 def explained_stage(encoder: Encoder) -> nn.Module:
-    """The encoder's last residual stage but one: 8 x 8 cells for pictures of 64 px, 14 x 14 for 224 px."""
-    backbone = encoder.backbone
-    return backbone.layers[-2] if isinstance(backbone, NarrowResNet10) else backbone.layer3
+    """The last of the encoder's first three residual stages that has 8 x 8 cells or more, else the first.
+
+    For pictures of 64 px that is the third with the small stem, the second with the standard one; 14 x 14 for 224 px.
+    """
+    backbone, settings = encoder.backbone, encoder.settings
+    if isinstance(backbone, NarrowResNet10):
+        stages = [*backbone.layers][:3]
+    else:
+        stages = [backbone.layer1, backbone.layer2, backbone.layer3]
+    cells = settings.size // (2 if settings.stem == "small" else 4)
+    return stages[max([0, *(place for place in (1, 2) if cells // 2**place >= 8)])]
 
 
 def saliency_maps(encoder: Encoder, classifier: Classifier, pictures: Tensor, labels: Tensor) -> Tensor:
-    """HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) of the last stage but one, by captum.
+    """HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) of `explained_stage`, by captum.
 
     Gradient times activation, summed over channels, what is negative set to 0: for each place a first-order estimate of
     what the class would lose without it. What is explained is the logit minus the mean of all classes' logits, for only
     differences of logits matter to what is predicted.
 
     On the last stage this would be Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), since only an average over
-    places and a linear layer follow; but its 4 x 4 cells for pictures of 64 px are too coarse to say what is inside an
-    object. It was measured by deletion (Petsiuk et al. 2018, arXiv 1806.07421) on networks of quickstart, on test
-    pictures: blurring the tenth of the pixels with the most saliency lowers that logit by 2.2 (`oracle_id`) and 1.0
-    (`cross_entropy_real`); with Grad-CAM on the last stage by 0.8 and 0.7, with random smooth maps by 0.4 and 0.2.
+    places and a linear layer follow; but its cells, for pictures of 64 px at most 4 x 4, are too coarse to say what is
+    inside an object. It was measured by deletion (Petsiuk et al. 2018, arXiv 1806.07421) on networks of quickstart, on
+    test pictures: blurring the tenth of the pixels with the most saliency lowers that logit by 2.2 (`oracle_id`) and
+    1.0 (`cross_entropy_real`); with Grad-CAM on the last stage by 0.8 and 0.7, with random smooth maps by 0.4 and 0.2.
     Maps of earlier stages and integrated gradients lower it more, but follow the picture's edges whether or not a
     network has learnt anything: 61 % of the saliency of untrained networks lies on objects here, 63 % one stage earlier
     and 74 % with integrated gradients, at 48 % of the area. Compare with `untrained_network`, not with the area alone.

@@ -57,9 +57,9 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
             f"hardness.encoder: {encoder} is missing: give an encoder.safetensors of this project, or choose the "
             "near-OOD timesteps yourself and near_ood_choice: all"
         )
-    weights = parameters.encoder.weights
-    if weights not in (None, "imagenet") and not Path(weights).is_file():
-        found.append(f"encoder.weights: {weights} is no file: give imagenet, a safetensors file, or leave it out")
+    for weights in dict.fromkeys(parameters.of_arm(name)[1].encoder.weights for name in parameters.arm_names):
+        if weights not in (None, "imagenet") and not Path(weights).is_file():
+            found.append(f"encoder.weights: {weights} is no file: give imagenet, a safetensors file, or leave it out")
     for name, (_, settings) in parameters.generation.sets.items():
         for strength in settings.strengths:
             if int(strength * parameters.generation.steps) < 1:

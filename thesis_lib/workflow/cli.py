@@ -183,7 +183,7 @@ def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, job
     """Show the jobs that start and end until Snakemake does; return those that failed."""
     columns = (SpinnerColumn(), "{task.description}", BarColumn(20), TimeElapsedColumn(), "{task.fields[last]}")
     shows = console.is_terminal
-    failures: list[dict[str, Any]] = []
+    failures: dict[str, dict[str, Any]] = {}
     bars: dict[str, tuple[TaskID, Path]] = {}
     seen = done = 0
     with Progress(*columns, console=console, disable=not shows, transient=True) as progress:
@@ -196,11 +196,13 @@ def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, job
                     bar = progress.add_task(at["job"], total=None, last="")
                     bars[at["job"]] = (bar, (folder / at["log"]).with_suffix(".log"))
                     continue
-                progress.remove_task(bars.pop(at["job"])[0])
+                if at["job"] in bars:
+                    progress.remove_task(bars.pop(at["job"])[0])
                 if at["event"] == "failed":
-                    failures.append(at)
+                    failures[at["job"]] = at
                     console.print(f"[red]failed[/] {at['job']}")
                     continue
+                failures.pop(at["job"], None)  # a profile may try a job again
                 done += 1
                 progress.update(everything, completed=done)
                 console.print(f"[green]done[/]   {at['job']:<32} {_clock(at['seconds']):>12}  ({done} of {jobs})")
@@ -208,7 +210,7 @@ def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, job
                     console.print(f"[yellow]note[/]   {escape(note)}")
             seen = len(lines)
             if ended:
-                return failures
+                return list(failures.values())
             for bar, log in bars.values() if shows else ():
                 progress.update(bar, last=_last_words(log))
             time.sleep(0.2)

@@ -35,15 +35,20 @@ def running(run: Path) -> Iterator[str]:
         The token the children must have in their environment under the name TOKEN.
 
     Raises:
-        ThesisError: Another `thesis run` is at work on it, or died on another machine.
+        ThesisError: Another `thesis run` is at work on it, or died on another machine; or files cannot be locked there.
     """
     with (run / LOCK).open("a+", encoding="utf-8") as file:
         file.seek(0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             owner = json.loads(file.read() or "{}").get("pid", "another process")
             raise ThesisError(f"{run}: process {owner} is at work on it: wait, or stop it with kill {owner}") from None
+        except OSError as error:
+            raise ThesisError(
+                f"{run}: its file system cannot lock files ({error.strerror}), so two commands could work on one run: "
+                "name a folder on another one in THESIS_RUNS"
+            ) from None
         if dead := json.loads(file.read() or "{}"):
             if dead["machine"] != platform.node():
                 raise ThesisError(

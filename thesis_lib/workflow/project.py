@@ -56,7 +56,20 @@ def resolve_paths(parameters: Experiment, root: Path) -> Experiment:
         model = model.model_copy(update={"base": base})
     if encoder.weights != "imagenet":
         encoder = encoder.model_copy(update={"weights": absolute(encoder.weights, root)})
+    variants = {
+        name: variant.model_copy(
+            update={
+                "set": {
+                    key: absolute(value, root) if key == "encoder.weights" and value != "imagenet" else value
+                    for key, value in variant.set.items()
+                }
+            }
+        )
+        for name, variant in parameters.variants.items()
+    }
     hardness = parameters.hardness
     if hardness.encoder != "base":
         hardness = hardness.model_copy(update={"encoder": absolute(hardness.encoder, root)})
-    return parameters.model_copy(update={"data": data, "model": model, "encoder": encoder, "hardness": hardness})
+    return parameters.model_copy(
+        update={"data": data, "model": model, "encoder": encoder, "hardness": hardness, "variants": variants}
+    )

@@ -246,6 +246,7 @@ def made_of(job: Job, parameters: Experiment, root: Path, run: Path) -> dict[str
     """What the job's outputs would be made of now, JSON-encodable; arguments as for `plan`."""
     values, names = parameters.model_dump(mode="json"), job.stage.reads.split()
     special: dict[str, Any] = {}
+    own = parameters
     if isinstance(parameters, Parameters):
         if job.arm:
             arm, own = parameters.of_arm(job.arm)
@@ -256,7 +257,7 @@ def made_of(job: Job, parameters: Experiment, root: Path, run: Path) -> dict[str
     return {
         "notebook": cells_digest(root / "notebooks" / job.stage.notebook),
         "parameters": read | special,
-        "outside": _outside(job.stage.name, parameters, root),
+        "outside": _outside(job.stage.name, own, root),
         "inputs": {at.stamp: read_stamp(run / at.stamp).get("key") for at in job_inputs(job, parameters)},
     }
 
