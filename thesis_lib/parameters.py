@@ -69,7 +69,7 @@ class Arm(StrEnum):
 
     @property
     def is_strong(self) -> bool:
-        """Whether its views are strong ones, behind half of the objects other backgrounds."""
+        """Whether it uses strong views and pastes other backgrounds behind half of the objects."""
         return self is Arm.REAL_STRONG
 
     @property
