@@ -292,7 +292,6 @@ class ProbeParameters(Section):
     views: Positive = 8
     """Augmented views of each training picture whose features are cached."""
     crop_scale: tuple[Share, Share] = (0.8, 1.0)
-    neighbours: Positive = 5
     pictures: Literal["all", "real"] = "all"
     """What the probe trains on: all that the arm trains on but near-OOD pictures, or its real pictures only."""
 
@@ -304,7 +303,7 @@ class EvaluationParameters(Section):
     neighbours: Annotated[int, Field(ge=2)] = 15
     """UMAP's neighbourhood."""
     knn: Positive = 5
-    """Neighbours of the kNN detector."""
+    """Neighbours of the kNN detector and of the vote of nearest neighbours."""
     odin_temperature: Annotated[float, Field(gt=0)] = 1000.0
     odin_epsilon: Annotated[float, Field(ge=0)] = 0.0014
     """Perturbation in units of the pixel range [0, 1]."""

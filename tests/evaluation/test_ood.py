@@ -210,7 +210,13 @@ def test_evaluate_arm(study) -> None:
     features, images, ood = study
     got = evaluate_arm(features, images, ood, EvaluationParameters(knn=3))
     json.dumps(got, allow_nan=False)
-    assert set(got["top1"]) == {"test", "field"}
+    assert set(got["top1"]) == set(got["top1_knn"]) == {"test", "field"}
+    bank = torch.nn.functional.normalize(features["bank_features"], dim=1)
+    nearest = (torch.nn.functional.normalize(features["test_features"], dim=1) @ bank.T).argmax(1)
+    right = images.loc[features["bank_rows"][nearest].numpy(), "label"].to_numpy()
+    right = right == images.loc[features["test_rows"].numpy(), "label"].to_numpy()
+    one = evaluate_arm(features, images, ood, EvaluationParameters(knn=1))
+    assert one["top1_knn"]["test"] == pytest.approx(right.mean())
     assert set(got["classification"]) == {"valid", "test", "field"}
     for key in ("auroc", "auroc_field"):
         assert {name: set(values) for name, values in got[key].items()} == {
@@ -236,7 +242,7 @@ def test_what_the_data_lack_is_absent(study) -> None:
     features, images, ood = study
     plain = {k: v for k, v in features.items() if not any(part in k for part in ("field", "ood", "odin"))}
     got = evaluate_arm(plain, images, None, EvaluationParameters(knn=3))
-    assert set(got) == {"top1", "classification", "ood", "thesis_confidence", "clusters"}
+    assert set(got) == {"top1", "top1_knn", "classification", "ood", "thesis_confidence", "clusters"}
     assert set(got["clusters"]) == {"test"}
     assert got["ood"] == got["thesis_confidence"] == {}
     assert set(got["top1"]) == {"test"}

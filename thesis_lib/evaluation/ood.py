@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from thesis_lib.contrastive.probe import knn_accuracy
 from thesis_lib.datasets import PreparedData
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.evaluation.classification import classification_metrics
@@ -283,11 +284,13 @@ def evaluate_arm(
         evaluation: The evaluation parameters.
 
     Returns:
-        ``top1``: split -> share; ``classification``: split -> `classification_metrics`; ``auroc`` (ID = test) and
-        ``auroc_field`` (ID = field): set -> detector -> part-averaged AUROC over the OOD parts of split test; ``ood``:
-        ID split -> set -> detector -> `ood_metrics`; ``ood_valid``: the same of ID valid against the OOD parts of split
-        valid, set -> detector -> ...; ``thesis_confidence``: ID split -> set -> mean confidence; ``clusters``: split ->
-        capture group -> [pictures named right, pictures]. What the data lack, a split, a set, is absent.
+        ``top1``: split -> share, of the probe; ``top1_knn``: of as many nearest neighbours among the real training
+        pictures as `evaluation.knn` says, so of the encoder alone; ``classification``: split ->
+        `classification_metrics`; ``auroc`` (ID = test) and ``auroc_field`` (ID = field): set -> detector ->
+        part-averaged AUROC over the OOD parts of split test; ``ood``: ID split -> set -> detector -> `ood_metrics`;
+        ``ood_valid``: the same of ID valid against the OOD parts of split valid, set -> detector -> ...;
+        ``thesis_confidence``: ID split -> set -> mean confidence; ``clusters``: split -> capture group -> [pictures
+        named right, pictures]. What the data lack, a split, a set, is absent.
         All values are plain numbers, ready for JSON.
 
     Raises:
@@ -303,6 +306,17 @@ def evaluate_arm(
     confidence = {split: _against(table[table["detector"] == "msp"], split, "test", _confidence) for split in tested}
     result: dict[str, Any] = {
         "top1": {split: values["top1"] for split, values in classification.items() if split in tested},
+        "top1_knn": {
+            split: knn_accuracy(
+                features["bank_features"],
+                _labels(features, "bank", images),
+                features[f"{split}_features"],
+                _labels(features, split, images),
+                evaluation.knn,
+            )
+            for split in classification
+            if split in tested
+        },
         "classification": classification,
         "ood": {split: sets for split, sets in tested.items() if sets},
         "thesis_confidence": {

@@ -16,6 +16,7 @@ from thesis_lib.storage import read_json
 NAMES = {
     "top1/field": "accuracy in changed conditions (field)",
     "top1/test": "accuracy in the laboratory set-up (test)",
+    "top1_knn/field": "accuracy of nearest neighbours in changed conditions",
     "auroc/near/knn": "near-OOD AUROC (kNN)",
     "auroc/far/knn": "far-OOD AUROC (kNN)",
     "auroc/near/knn_projection": "near-OOD AUROC of kNN on the projection head's output",
@@ -76,8 +77,9 @@ def _first_question(table: pd.DataFrame, verdicts: Mapping[str, str]) -> list[st
     if not any(facts):
         return [question, "This run cannot say: it has no real and real + ID to compare."]
     answer = f"In changed conditions: {ANSWERS[verdicts['H1']]}" if "H1" in verdicts else _unnamed_answer(table)
+    alone = _fact(table, "real_id", "real", "top1_knn/field", "The encoder alone, without a probe, ")
     rival = _fact(table, "real_id", "real_strong", "top1/field", "Against the cheap competitor, ")
-    return [question, answer, *filter(None, [*facts, rival])]
+    return [question, answer, *filter(None, [*facts, alone, rival])]
 
 
 def _unnamed_answer(table: pd.DataFrame) -> str:

@@ -124,6 +124,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "top1": ("top-1 accuracy", "Top-1-Genauigkeit"),
     "auroc": ("AUROC", "AUROC"),
     # metrics of the comparison, all in percent
+    "top1_knn": ("top-1 accuracy of nearest neighbours", "Top-1-Genauigkeit nächster Nachbarn"),
     "top1/test": ("Top-1 test", "Top-1 Test"),
     "top1/field": ("Top-1 field", "Top-1 Feld"),
     "auroc/near/knn": ("AUROC near", "AUROC nah"),
@@ -246,7 +247,7 @@ def metric_label(metric: str, language: str = "en") -> str:
 
 def metric_scale(metric: str) -> int:
     """100 for accuracies, which `metric_label` labels in percent, else 1."""
-    return 100 if metric.startswith("top1/") else 1
+    return 100 if metric.startswith(("top1/", "top1_knn/")) else 1
 
 
 def metric_title(metric: str, language: str = "en") -> str:
