@@ -69,7 +69,7 @@ class Arm(StrEnum):
 
     @property
     def is_strong(self) -> bool:
-        """Whether it uses strong views and pastes other backgrounds behind half of the objects."""
+        """Whether it uses strong views, half of them with another background behind the object."""
         return self is Arm.REAL_STRONG
 
     @property

@@ -313,6 +313,52 @@ def test_gradients_through_gathered_batches_equal_one_process(tmp_path):
     assert torch.allclose(theirs["grad"], network.weight.grad, atol=1e-5)
 
 
+def test_each_view_and_the_probe_of_the_strong_arm_have_other_backgrounds(pools):
+    flat = torch.full((12, 3, 32, 32), 128, dtype=torch.uint8)
+    masks = torch.zeros(12, 32, 32, dtype=torch.bool)
+    masks[:, 12:20, 12:20] = True
+    pool = {Kind.REAL: Pool(flat, pools[Kind.REAL].labels, masks=masks)}
+    batch = BatchComposer(pool, Arm.REAL_STRONG, TRAINING, 0).compose(0)
+
+    drawn = draw_views(
+        lambda pictures, views, seed: pictures[:, None].expand(-1, views, -1, -1, -1),
+        batch,
+        slice(None),
+        torch.device("cpu"),
+        True,
+        32,
+        0,
+    )
+    other = (drawn[:, :, :, 0, 0] - 128 / 255).abs().amax(2) > 1e-3  # (n, views)
+    assert 0.2 < other.float().mean() < 0.8 and (other[:, 0] != other[:, 1]).any()
+    both = other.all(1)
+    assert not torch.allclose(drawn[both, 0, :, 0, 0], drawn[both, 1, :, 0, 0], atol=1e-2)
+
+    class Corner(torch.nn.Module):
+        """Features are the corner's colour."""
+
+        num_features = 3
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, pictures):
+            seen.append(pictures[:, :, 0, 0])
+            return pictures[:, :, 0, 0]
+
+    counts = []
+    for paste in (False, True):
+        seen: list[torch.Tensor] = []
+        views = ViewParameters(rotation=0, jitter_probability=0, grey_probability=0)
+        train_probe(
+            Corner(), [pool[Kind.REAL]], ENCODER, ProbeParameters(steps=1, views=8, crop_scale=(1, 1)), views, 3, 0,
+            None, paste,
+        )  # fmt: skip
+        counts.append(((torch.cat(seen) - 128 / 255).abs().amax(1) > 1e-3).float().mean().item())
+    assert counts[0] == 0 and 0.3 < counts[1] < 0.7
+
+
 def test_outlier_exposure_makes_the_probe_undecided_on_outliers_only(pools):
     encoder = build_network(Arm.REAL, pools, PARAMETERS, 0).encoder
     settings = ProbeParameters(steps=300, views=2, batch=32)

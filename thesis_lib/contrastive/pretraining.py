@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from thesis_lib.contrastive.batches import Batch, BatchComposer, Pool
 from thesis_lib.contrastive.encoders import Classifier, Encoder, ProjectionHead, UnitSphere
 from thesis_lib.contrastive.losses import ContrastiveLoss, build_loss
-from thesis_lib.contrastive.views import StrongViews, Views, paste_backgrounds, to_unit_range
+from thesis_lib.contrastive.views import PASTED, StrongViews, Views, paste_backgrounds, to_unit_range
 from thesis_lib.errors import ThesisWarning
 from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.randomness import derive_seed
@@ -112,8 +112,7 @@ def pretrain(
         loss: Takes the place of the contrastive loss that `training` names; for the audit of the published code.
         views: Takes the place of the arm's views; the folder must then be for these views alone.
         mix: Mixes the pictures of a batch and their labels, as mixup does; for cross-entropy arms, one process.
-        paste: Whether other backgrounds are pasted behind half of the pictures' objects before views are drawn; none
-            for what the arm says.
+        paste: Whether other backgrounds are pasted behind the objects of half of the views; none for what the arm says.
 
     Returns:
         The network in evaluation mode, and a row a step: step, loss, excess (loss minus the value of a collapsed
@@ -207,7 +206,8 @@ def draw_views(
         batch: The whole batch.
         mine: The process's rows.
         device: Where they are drawn.
-        paste: Whether backgrounds are pasted first, behind half of the objects, where masks are known.
+        paste: Whether backgrounds are pasted first, behind the objects of half of the views, where masks are known;
+            each view has its own, lest a shared one tell which two are of one picture.
         size: Side of a view in pixels.
         seed: The step's and process's seed.
 
@@ -216,10 +216,9 @@ def draw_views(
     """
     unit = to_unit_range(batch.pictures[mine].to(device), size)
     if paste and batch.masks is not None:
-        masks = batch.masks[mine].to(device)
-        if masks.shape[-1] != size:
-            masks = nn.functional.interpolate(masks[:, None].float(), (size, size))[:, 0] > 0.5
-        unit = paste_backgrounds(unit, masks, 0.5, derive_seed(seed, "backgrounds"))
+        twice, masks = (x.repeat_interleave(2, dim=0) for x in (unit, batch.masks[mine].to(device)))
+        pasted = paste_backgrounds(twice, masks, PASTED, derive_seed(seed, "backgrounds"))
+        return views(pasted, 1, seed)[:, 0].unflatten(0, (len(unit), 2))
     if batch.second is None:
         anchors = ~(batch.is_near_ood | batch.is_filler)[mine].to(device)
         parts = [views(unit[anchors], 2, seed)]

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from thesis_lib.contrastive.batches import Pool
 from thesis_lib.contrastive.encoders import Classifier, Encoder
-from thesis_lib.contrastive.views import Views, to_unit_range
+from thesis_lib.contrastive.views import PASTED, Views, paste_backgrounds, to_unit_range
 from thesis_lib.randomness import derive_seed, torch_generator
 from thesis_lib.sections import EncoderParameters, ProbeParameters, ViewParameters
 from thesis_lib.tensors import device_of
@@ -24,7 +24,7 @@ def extract_features(network: nn.Module, pictures: torch.Tensor, size: int) -> t
 
 def train_probe(
     encoder: Encoder, pools: list[Pool], encoder_parameters: EncoderParameters, parameters: ProbeParameters,
-    views: ViewParameters, num_classes: int, seed: int, outliers: Pool | None = None,
+    views: ViewParameters, num_classes: int, seed: int, outliers: Pool | None = None, paste: bool = False,
 ) -> Classifier:  # fmt: skip
     """Train a linear classifier on cached features of augmented training pictures.
 
@@ -38,6 +38,7 @@ def train_probe(
         seed: The experiment's seed.
         outliers: Pictures on which the classifier is to be undecided: outlier exposure (Hendrycks et al. 2019, arXiv
             1812.04606), the mean cross entropy to the uniform distribution with weight 0.5.
+        paste: Whether half of the views of pictures with masks get another background, as the encoder's did.
 
     Returns:
         The classifier in evaluation mode, on the CPU.
@@ -51,7 +52,11 @@ def train_probe(
             parts = [to_unit_range(part.to(device), encoder_parameters.size) for part in pool.pictures.split(256)]
             unit, collected = torch.cat(parts), []
             for v in range(parameters.views):
-                view = draw(unit, 1, derive_seed(seed, "probe", i, v)).squeeze(1)
+                own = derive_seed(seed, "probe", i, v)
+                pasted = unit
+                if paste and pool.masks is not None:
+                    pasted = paste_backgrounds(unit, pool.masks.to(device), PASTED, derive_seed(own, "backgrounds"))
+                view = draw(pasted, 1, own).squeeze(1)
                 collected += [encoder(chunk).float().cpu() for chunk in view.split(256)]
             cached.append((torch.cat(collected), pool.labels.repeat(parameters.views)))
     outside = cached.pop()[0] if outliers else None

@@ -6,6 +6,9 @@ from torch.nn import functional as F
 
 from thesis_lib.sections import ViewParameters
 
+PASTED = 0.5
+"""Share of views with another background, where backgrounds are pasted."""
+
 
 def to_unit_range(pictures: torch.Tensor, size: int) -> torch.Tensor:
     """uint8 pictures (n, 3, h, w) to floats in [0, 1] of side `size`.
@@ -91,13 +94,15 @@ def paste_backgrounds(pictures: torch.Tensor, masks: torch.Tensor, share: float,
 
     Args:
         pictures: (n, 3, s, s) in [0, 1].
-        masks: (n, s, s) bool, true on the object; an empty mask leaves its picture as it is.
+        masks: (n, m, m) bool, true on the object, resized to the pictures; an empty one leaves its picture as it is.
         share: Probability 0 to 1 that a picture gets another background.
         seed: Seeds the draw; the same pictures and seed give the same result on every device.
 
     Returns:
         (n, 3, s, s) in [0, 1]. The object's edge is blended over two pixels.
     """
+    if masks.shape[-1] != pictures.shape[-1]:
+        masks = F.interpolate(masks[:, None].float(), pictures.shape[-2:])[:, 0] > 0.5
     generator = torch.Generator().manual_seed(seed)
     chosen = (torch.rand(len(pictures), generator=generator) < share).to(pictures.device) & masks.flatten(1).any(1)
     backgrounds = random_backgrounds(len(pictures), pictures.shape[-1], generator).to(pictures.device)
