@@ -31,6 +31,7 @@ class SmallNetwork:
         with torch.random.fork_rng([]):
             torch.manual_seed(derive_seed(self.seed, "network"))
             self.network = self._build(tuple(examples.shape[1:]), int(labels.max()) + 1)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster on a CPU
         optimizer = torch.optim.Adam(self.network.parameters(), lr=p.learning_rate)
         generator = torch_generator(self.seed, "network batches")
         rows = torch.randint(len(labels), (p.steps, p.batch), generator=generator)

@@ -137,7 +137,7 @@ class MnistParameters(DataRoot):
     many: Positive = 2000
     """Generated pictures a class in the third table."""
     many_shots: Annotated[ShotCounts, Field(min_length=1)] = (2, 3, 4, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000)
-    network: NetworkParameters = NetworkParameters(width=32, steps=400, learning_rate=1e-3)
+    network: NetworkParameters = NetworkParameters(width=16, steps=400)
     test: Annotated[int, Field(ge=10)] = 10_000
     """So many of the test pictures are tested on, drawn at random, the same for all seeds."""
     map_betas: Betas = (0.1, 1.0, 4.0, 16.0)
