@@ -33,7 +33,7 @@ from thesis_lib.evaluation.ood import evaluate_arm
 from thesis_lib.parameters import Arm, Parameters
 from thesis_lib.randomness import derive_seed, numpy_generator
 from thesis_lib.sections import Kind
-from thesis_lib.storage import read_json, write_json
+from thesis_lib.storage import json_once
 from thesis_lib.tensors import load_tensors, tensor_digest
 
 REAL, REAL_ID, REAL_ID_NEAROOD = COMPARED = (Arm.REAL, Arm.REAL_ID, Arm.REAL_ID_NEAROOD)
@@ -183,20 +183,20 @@ def train_and_measure(bench: Bench, erratum: int, arm: Arm) -> dict[str, float]:
         confidence on test, ``confidence/id``, and on near parts, ``confidence/ood``; without what the data lack.
     """
     pools, p, folder = bench.training(erratum, arm)
-    file, made_of = folder / "measured.json", _tested(bench.data)
-    if known := _kept(file, made_of):
-        return known
-    loss = LegacyLoss(p.training.temperature, {erratum})
-    _keep_quarters(loss, folder / "checkpoint.safetensors")
-    network, _ = pretrain(arm, pools, p, bench.seed, folder, loss=loss)
-    features, ood = _features(bench, network, pools, bench.data), bench.data.ood
-    found = evaluate_arm(features, bench.data.images.table, ood.table if ood else None, p.evaluation)
-    measured = {f"top1/{split}": share for split, share in found["top1"].items()}
-    if near := found.get("auroc", {}).get("near"):
-        confidence = found["thesis_confidence"]["test"]["near"]
-        measured |= {"auroc/near/knn": near["knn"]} | {f"confidence/{at}": confidence[at] for at in ("id", "ood")}
-    write_json(file, {"made_of": made_of, "measured": measured})
-    return measured
+
+    def measure() -> dict[str, dict[str, float]]:
+        loss = LegacyLoss(p.training.temperature, {erratum})
+        _keep_quarters(loss, folder / "checkpoint.safetensors")
+        network, _ = pretrain(arm, pools, p, bench.seed, folder, loss=loss)
+        features, ood = _features(bench, network, pools, bench.data), bench.data.ood
+        found = evaluate_arm(features, bench.data.images.table, ood.table if ood else None, p.evaluation)
+        measured = {f"top1/{split}": share for split, share in found["top1"].items()}
+        if near := found.get("auroc", {}).get("near"):
+            confidence = found["thesis_confidence"]["test"]["near"]
+            measured |= {"auroc/near/knn": near["knn"]} | {f"confidence/{at}": confidence[at] for at in ("id", "ood")}
+        return {"measured": measured}
+
+    return dict(json_once(folder / "measured.json", _tested(bench.data), measure)["measured"])
 
 
 def measure_as_published(bench: Bench, arm: Arm) -> dict[str, float]:
@@ -214,22 +214,22 @@ def measure_as_published(bench: Bench, arm: Arm) -> dict[str, float]:
     ood = pd.DataFrame({"class_name": made_from, "set": "near", "split": "valid"})
     generated = PreparedSet(ood, torch.cat([seen.pictures, new]), torch.zeros(len(ood), 1, 1, dtype=torch.bool))
     data = dataclasses.replace(bench.data, ood=generated, oracle=None)
-    file, made_of = folder / "as_published.json", _tested(data)
-    if known := _kept(file, made_of):
-        return known
-    quarters = []
-    for checkpoint in [*sorted(folder.glob("quarter_*")), folder / "checkpoint.safetensors"]:
-        network, state = build_network(arm, pools, p, bench.seed), load_tensors(checkpoint)[0].items()
-        network.load_state_dict({k.removeprefix("network|"): v for k, v in state if k.startswith("network|")})
-        quarters.append(_features(bench, network.eval(), pools, data))
-    best = max(quarters, key=lambda features: accuracy(features, data, "valid"))
-    near = evaluate_arm(best, data.images.table, ood, p.evaluation)["ood_valid"]["near"]["knn"]["auroc"]
-    measured = {"top1/test": accuracy(best, data, "valid"), "auroc/near/knn": near}
-    for at, part in (("id", "valid"), ("ood", "ood")):
-        confidence = best[f"{part}_logits"].softmax(1).amax(1)
-        measured[f"confidence/{at}"] = torch.stack([batch.mean() for batch in confidence.split(16)]).mean().item()
-    write_json(file, {"made_of": made_of, "measured": measured})
-    return measured
+
+    def measure() -> dict[str, dict[str, float]]:
+        quarters = []
+        for checkpoint in [*sorted(folder.glob("quarter_*")), folder / "checkpoint.safetensors"]:
+            network, state = build_network(arm, pools, p, bench.seed), load_tensors(checkpoint)[0].items()
+            network.load_state_dict({k.removeprefix("network|"): v for k, v in state if k.startswith("network|")})
+            quarters.append(_features(bench, network.eval(), pools, data))
+        best = max(quarters, key=lambda features: accuracy(features, data, "valid"))
+        near = evaluate_arm(best, data.images.table, ood, p.evaluation)["ood_valid"]["near"]["knn"]["auroc"]
+        measured = {"top1/test": accuracy(best, data, "valid"), "auroc/near/knn": near}
+        for at, part in (("id", "valid"), ("ood", "ood")):
+            confidence = best[f"{part}_logits"].softmax(1).amax(1)
+            measured[f"confidence/{at}"] = torch.stack([batch.mean() for batch in confidence.split(16)]).mean().item()
+        return {"measured": measured}
+
+    return dict(json_once(folder / "as_published.json", _tested(data), measure)["measured"])
 
 
 def _tested(data: PreparedData) -> str:
@@ -237,12 +237,6 @@ def _tested(data: PreparedData) -> str:
     sets = [data.images, *([data.ood] if data.ood else [])]
     tables = "".join(prepared.table.to_csv() for prepared in sets)
     return tensor_digest(*(prepared.pictures for prepared in sets)) + hashlib.sha256(tables.encode()).hexdigest()[:8]
-
-
-def _kept(file: Path, made_of: str) -> dict[str, float]:
-    """What was measured before; empty where nothing was, or something else."""
-    content = read_json(file, "") if file.exists() else {}
-    return dict(content["measured"]) if content.get("made_of") == made_of else {}
 
 
 def _features(bench: Bench, network: TwoStage, pools: Mapping[Kind, Pool], data: PreparedData) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,3 +68,21 @@ def read_json(path: Path, remedy: str) -> Any:
         raise ThesisError(f"{path} is missing: {remedy}") from None
     except json.JSONDecodeError as error:
         raise ThesisError(f"{path} is not readable JSON ({error}): delete it and run its stage again") from error
+
+
+def json_once(path: Path, made_of: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """JSON of a work list: read it where it was made of the same, else make it and keep it; see `tensors.made_once`.
+
+    Args:
+        path: Where it is kept.
+        made_of: JSON-encodable; all that it depends on.
+        make: Makes it.
+
+    Returns:
+        What `make` made, now or before, and under `made_of` of what.
+    """
+    kept = read_json(path, "") if path.exists() else {}
+    if kept.get("made_of") != made_of:
+        kept = {"made_of": made_of} | make()
+        write_json(path, kept)
+    return dict(kept)

@@ -52,7 +52,6 @@ class Bench(ABC):
         parameters: The main study's, for network, training and views.
         mirror: Whether views may be mirror images.
         fill: Grey value in [0, 1] of what RandAugment moves into the frame.
-        has_masks: Whether the shots' objects are known.
         sources: Those of `methods.MADE` that it has at all.
         tests: Split -> pictures.
         depends_on: What all results depend on beside method and seed, JSON-encodable.
@@ -62,7 +61,6 @@ class Bench(ABC):
     parameters: Parameters
     mirror: bool
     fill: float
-    has_masks: bool
     sources: tuple[str, ...]
     tests: dict[str, Pictures]
     depends_on: dict[str, Any]
@@ -104,7 +102,7 @@ class PartsBench(Bench):
             model do.
     """
 
-    name, mirror, fill, has_masks = "parts", True, 0.5, True
+    name, mirror, fill = "parts", True, 0.5
 
     def __init__(self, p: VaeParameters, main: Parameters, synthetic: Callable[[int], Path], folder: Path) -> None:
         if main.data.reader != "parts":
@@ -226,7 +224,7 @@ class DigitsBench(Bench):
         digits: MNIST.
     """
 
-    name, mirror, fill, has_masks, sources = "mnist", False, 0.0, False, VAE
+    name, mirror, fill, sources = "mnist", False, 0.0, VAE
 
     def __init__(self, p: VaeParameters, main: Parameters, digits: Digits) -> None:
         self.p, self.digits = p, digits

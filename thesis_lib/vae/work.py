@@ -1,13 +1,14 @@
 """The study's work list: named items, each kept on disk once it is done, so that a run that was stopped continues."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from thesis_lib.storage import read_json, write_json
+from thesis_lib.storage import json_once
 
 Row = dict[str, Any]
 
@@ -50,10 +51,9 @@ def run_items(items: Items, folder: Path, title: str) -> pd.DataFrame:
     """
     rows: list[Row] = []
     for name, item in tqdm(items.items(), desc=title):
-        file = folder / f"{name}.json"
-        kept = read_json(file, "") if file.exists() else {}
-        if kept.get("made_of") != item.made_of:
-            kept = {"made_of": item.made_of, "rows": item.compute()}
-            write_json(file, kept)
-        rows += kept["rows"]
+        rows += json_once(folder / f"{name}.json", item.made_of, partial(_rows, item))["rows"]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(item: Item) -> dict[str, list[Row]]:
+    return {"rows": item.compute()}

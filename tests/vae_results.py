@@ -1,0 +1,86 @@
+"""Keep what full runs of companion study 2 measured, and print the README's tables of it; no test, a script.
+
+    python tests/vae_results.py [RUN ...]
+
+RUN is a run's folder, such as runs/vae_full; its seeds may be spread over several. Their rows replace those of the same
+table, data and seed in notebooks/results/vae_full.csv, from which the tables and harness.png beside it are made.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from thesis_lib.figures.style import save_figure
+from thesis_lib.figures.vae import harness_comparison
+from thesis_lib.figures.vae_tables import (
+    readable,
+    readable_comparisons,
+    readable_findings,
+    readable_gaps,
+    readable_harness,
+)
+from thesis_lib.storage import read_json
+from thesis_lib.vae.digits import OWN_METHODS
+from thesis_lib.vae.findings import finding_table, harness_tests
+from thesis_lib.vae.methods import METHODS
+from thesis_lib.vae.published import DIGIT_METHODS
+from thesis_lib.vae.tabulate import SECTIONS
+from thesis_lib.vae.work import COLUMNS
+
+RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "vae_full.csv"
+PIECE = ["section", "data", "seed"]
+"""Rows with the same three come from one run."""
+METHOD_ORDER = (*DIGIT_METHODS, *OWN_METHODS, *METHODS)
+
+
+def measured() -> pd.DataFrame:
+    """The kept rows, of `work.COLUMNS`."""
+    return pd.read_csv(RESULTS, keep_default_na=False)
+
+
+def with_run(rows: pd.DataFrame, run: Path) -> pd.DataFrame:
+    """Put the rows of a run's items in the place of what is there of the same pieces."""
+    found = [line for file in sorted((run / "items").rglob("*.json")) for line in read_json(file, "")["rows"]]
+    new = pd.DataFrame(found, columns=COLUMNS)
+    old = rows[~rows[PIECE].agg(tuple, axis=1).isin(set(new[PIECE].itertuples(index=False, name=None)))]
+    both = pd.concat([old, new], ignore_index=True)
+    method = both["method"].map({name: i for i, name in enumerate(dict.fromkeys(METHOD_ORDER))})
+    place = both["section"].map({name: i for i, name in enumerate(SECTIONS)}).fillna(len(SECTIONS))
+    both = both.assign(place=place, order=method.where(place > 1, 0))  # items of tables have their methods in order
+    return both.sort_values(["place", *COLUMNS[:4], "order"], kind="stable", ignore_index=True)[COLUMNS]
+
+
+def readme_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables of the README, as text; those of the source with the small network alone."""
+    network = rows[rows["classifier"] == "network"]
+    found = {name: readable(network, name).drop(columns="classifier", errors="ignore") for name in SECTIONS}
+    found["gaps"] = readable_gaps(rows, SECTIONS)
+    found["findings"] = readable_findings(finding_table(rows))
+    found["harness"] = readable_harness(rows)
+    found["comparisons"] = readable_comparisons(harness_tests(rows))
+    return {name: table for name, table in found.items() if len(table)}
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text as Markdown."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def main(runs: Sequence[str]) -> None:
+    """Take up what the runs measured, then print all tables and draw the harness's figure."""
+    rows = measured() if RESULTS.exists() else pd.DataFrame(columns=COLUMNS)
+    for run in runs:
+        rows = with_run(rows, Path(run))
+    rows["value"] = rows["value"].astype(float).round(6)
+    rows.to_csv(RESULTS, index=False, lineterminator="\n")
+    for name, table in readme_tables(measured()).items():
+        print(f"{name}\n\n{markdown(table)}")
+    if (rows["section"] == "harness").any():
+        save_figure(harness_comparison(measured()), RESULTS.with_name("harness"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
