@@ -36,7 +36,7 @@ OWN_METHODS = ("from_shots", "multi_interpolation", "gc")
 """Rows that the source lacks: `from_shots`, one VAE for all classes that has seen nothing but the shots, for as many
 steps as the VAEs of all classes together; `multi_interpolation`, codes drawn in the same way from a VAE a class; `gc`,
 the generative classifier's half of twice as many."""
-MOST_FROM_SHOTS = 100
+MOST_FROM_SHOTS = 10
 """With more pictures a class `from_shots` is left out: it asks what a VAE learns from few."""
 
 
