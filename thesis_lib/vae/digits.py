@@ -19,7 +19,7 @@ from thesis_lib.vae import fitting
 from thesis_lib.vae.classifiers import SmallNetwork, fit_and_measure
 from thesis_lib.vae.fitting import class_members, fit
 from thesis_lib.vae.models import PictureVAE, codes
-from thesis_lib.vae.parameters import MnistParameters, SamplingName, SamplingParameters, VaeParameters
+from thesis_lib.vae.parameters import FEW, MnistParameters, SamplingName, SamplingParameters, VaeParameters
 from thesis_lib.vae.published import DIGIT_METHODS, FEWER_METHODS
 from thesis_lib.vae.sampling import draw_codes, normal
 from thesis_lib.vae.tables import few_of_each
@@ -33,11 +33,9 @@ that the source lacks build on it."""
 MULTI = ("multi", "multi_interpolation")
 """Rows of a VAE a class."""
 OWN_METHODS = ("from_shots", "multi_interpolation", "gc")
-"""Rows that the source lacks: `from_shots`, one VAE for all classes that has seen nothing but the shots, for as many
-steps as the VAEs of all classes together; `multi_interpolation`, codes drawn in the same way from a VAE a class; `gc`,
-the generative classifier's half of twice as many."""
-MOST_FROM_SHOTS = 10
-"""With more pictures a class `from_shots` is left out: it asks what a VAE learns from few."""
+"""Rows that the source lacks: `from_shots`, one VAE for all classes that has seen nothing but the shots, with few of
+them, for as many steps as the VAEs of all classes together; `multi_interpolation`, codes drawn in the same way from a
+VAE a class; `gc`, the generative classifier's half of twice as many."""
 
 
 @dataclass
@@ -170,7 +168,7 @@ def digit_items(digits: Digits, seeds: Sequence[int]) -> Items:
             ("few_shot", k, k, method)
             for k in p.shots
             for method in (*DIGIT_METHODS, *OWN_METHODS)
-            if method != "from_shots" or k <= MOST_FROM_SHOTS
+            if method != "from_shots" or k <= FEW
         ]
         cells += [("only_generated", p.only_shots, k, method) for k in p.only_generated for method in FEWER_METHODS]
         cells += [("many_generated", k, p.many, method) for k in p.many_shots for method in FEWER_METHODS]

@@ -7,10 +7,11 @@ import pandas as pd
 
 from thesis_lib.evaluation.hypotheses import LEVEL
 from thesis_lib.evaluation.statistics import can_reach, difference_to, holm, mean_interval, paired_difference
+from thesis_lib.vae.parameters import FEW
 from thesis_lib.vae.tables import permutation_of
 
-FEW, MANY = 10, 500
-"""Few pictures a class are so many or fewer; many, so many or more."""
+MANY = 500
+"""Many pictures a class are so many or more."""
 FEW_ROWS = 30
 """Few examples of thyroid a class are so many or fewer."""
 NO_GAIN = 0.005
