@@ -41,7 +41,12 @@ def test_a_further_run_lies_in_its_interval_as_often_as_said() -> None:
     inside = np.abs(draws[:, 3] - draws[:, :3].mean(1)) <= reach
     assert inside.mean() == pytest.approx(0.95, abs=0.01)
     missed = np.abs(draws[:, 3] - draws[:, :3].mean(1)) > halves
-    assert missed_by_chance(pd.Series([3, 5]))[0] == pytest.approx(missed.mean(), abs=0.015)
+    half, seeds = pd.Series([1.0, 0.2]), pd.Series([3, 3])
+    assert missed_by_chance(half, seeds).tolist() == pytest.approx([missed.mean()] * 2, abs=0.015)
+    distance = stats.t.rvs(2, size=200_000, random_state=1) / stats.t.ppf(0.975, 2) * 2  # times the half interval
+    error = np.random.default_rng(2).uniform(-0.5, 0.5, distance.size)
+    rounded = [float((np.abs(h * distance + error) > h + 0.5).mean()) for h in half]
+    assert missed_by_chance(half, seeds, 0.5).tolist() == pytest.approx(rounded, abs=0.003)
 
 
 def test_one_value_has_no_interval() -> None:

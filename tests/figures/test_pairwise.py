@@ -87,7 +87,7 @@ def test_gaps_name_what_another_run_does_not_explain(measured: pd.DataFrame) -> 
     first, *others = gaps(top1)
     # 78 of 78.0, 92 of 85.0 and 36 of 36.0; half of the mean's interval is 2.5, of the prediction interval 5.0
     assert first.startswith("Of 3 published numbers 1 lie outside the mean's 95 % interval with half a percent for")
-    assert first.endswith("of as many runs of ours some 0 would, and 1 outside that of one further run.")
+    assert first.endswith("of as many runs of ours, rounded, some 0 would, and 1 outside that of one further run.")
     assert others == ["MNIST, triplets, FER, top-1 accuracy: published 92, here 85.0 and a further run [80.0, 90.0]."]
     near = top1.assign(published=(top1["mean"] + 0.04).where(top1["published"].notna()))
     assert gaps(near)[0].startswith("Of 3 published numbers 3 lie outside") and len(gaps(near)) == 1

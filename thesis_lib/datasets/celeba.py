@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from thesis_lib.datasets.folder import ENDINGS
+from thesis_lib.datasets.table import UNREADABLE
 from thesis_lib.errors import ThesisError
 
 
@@ -17,7 +18,7 @@ def face_paths(root: str | Path) -> list[Path]:
         ThesisError: There are none.
     """
     where = Path(root).expanduser()
-    paths = sorted(path for path in where.rglob("*") if path.suffix.lower() in ENDINGS)
+    paths = sorted(path for path in where.rglob("*") if path.suffix.lower() in ENDINGS and path.name[0] != ".")
     if not paths:
         raise ThesisError(f"{where} has no pictures ({', '.join(ENDINGS)}): name the folder that holds the faces")
     return paths
@@ -42,7 +43,7 @@ def read_celeba(root: str | Path, size: int = 64) -> torch.Tensor:
         try:
             with Image.open(path) as opened:
                 face = ImageOps.fit(opened.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-        except (OSError, UnidentifiedImageError) as error:
+        except UNREADABLE as error:
             raise ThesisError(f"{path} is broken ({error}): remove it or copy it again") from None
         pictures[i] = torch.from_numpy(np.array(face)).permute(2, 0, 1)
     return pictures

@@ -83,13 +83,11 @@ def _read_sheets(folder: Path) -> LabelledPictures:
     else:
         test = _jpeg_test(sorted(folder.glob("test_jpeg_*.tar.xz"))[0], labels["test"])
     for split, pictures in (("train", train), ("test", test)):
-        if not len(pictures) or len(pictures) > len(labels[split]):
+        if not len(pictures) or len(pictures) != len(labels[split]):
             raise ThesisError(
                 f"{folder}: {len(pictures)} {split} pictures and {len(labels[split])} labels: the sheets are not whole"
             )
-    train_labels, test_labels = (
-        torch.from_numpy(labels[split][: len(pictures)]) for split, pictures in (("train", train), ("test", test))
-    )
+    train_labels, test_labels = (torch.from_numpy(labels[split]) for split in ("train", "test"))
     return LabelledPictures(_pictures(train), train_labels, _pictures(test), test_labels, CLASSES)
 
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
+from thesis_lib.datasets.table import UNREADABLE
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.sections import CropParameters
 from thesis_lib.storage import atomic
@@ -110,6 +111,10 @@ def cut(
     return np.array(small), small_mask
 
 
+DARK = 4096
+"""A 16-bit picture all of whose values are below this is taken for one of a camera with 12 bits or fewer."""
+
+
 def decode(path: str, mask_path: str = "") -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Decode a picture and its mask.
 
@@ -122,11 +127,22 @@ def decode(path: str, mask_path: str = "") -> tuple[NDArray[np.uint8], NDArray[n
 
     Raises:
         ThesisError: A file is missing or broken, or picture and mask differ in size.
+
+    Warns:
+        ThesisWarning: A picture of 16 bits uses 12 of them at most.
     """
     with _opened(path) as opened:
         upright = ImageOps.exif_transpose(opened)
         if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-            upright = Image.fromarray((np.asarray(upright) // 256).clip(0, 255).astype(np.uint8))
+            levels = np.asarray(upright)
+            if levels.max() < DARK:
+                warnings.warn(
+                    f"{Path(path).parent}: 16-bit pictures with no value above {DARK - 1} of 65535, nearly black: "
+                    "where a camera gave 10 or 12 bits, scale them to 16 and save them again",
+                    ThesisWarning,
+                    stacklevel=2,
+                )
+            upright = Image.fromarray((levels // 256).clip(0, 255).astype(np.uint8))
         picture = np.asarray(upright.convert("RGB"))
     if not mask_path:
         return picture, np.zeros(picture.shape[:2], dtype=bool)
@@ -147,7 +163,7 @@ def _opened(path: str) -> Image.Image:
         opened = Image.open(path)
         opened.load()
         return opened
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's ways to say broken
+    except UNREADABLE as error:
         raise ThesisError(
             f"{path} cannot be decoded as a picture ({error}): replace the file or delete it, then run again"
         ) from None

@@ -4,6 +4,7 @@ Such data comes without splits. They are made here, by whole objects (file names
 dash, as in ETH-80's ``cup3-066-027.jpg``) or by single pictures, the same on every machine.
 """
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from thesis_lib.datasets.table import build_table, check_name, choose_classes, data_root, subfolders
-from thesis_lib.errors import ThesisError
+from thesis_lib.datasets.table import UNREADABLE, build_table, check_name, choose_classes, data_root, subfolders
+from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.randomness import derive_seed
 from thesis_lib.sections import FolderParameters
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+OTHER_ENDINGS = (".gif", ".heic", ".tif", ".tiff")
 
 
 def read_folder(
@@ -113,7 +115,15 @@ def _known(names: list[str], classes: dict[str, Path], where: Path, parameter: s
 
 def _pictures(root: Path, folder: Path, split_by: str) -> Iterator[dict[str, Any]]:
     """The rows of one class folder, without label and split."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and path.is_file()]
+    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_file()]
+    files = [path for path in there if path.suffix.lower() in ENDINGS]
+    if others := [path for path in there if path.suffix.lower() in OTHER_ENDINGS]:
+        warnings.warn(
+            f"{folder}: {len(others)} pictures such as {others[0].name} are left out: save them as one of "
+            f"{', '.join(ENDINGS)}",
+            ThesisWarning,
+            stacklevel=2,
+        )
     if not files:
         raise ThesisError(
             f"{folder}: class {folder.name} has no pictures ({', '.join(ENDINGS)}): add some or move it away"
@@ -159,7 +169,11 @@ def broken_pictures(paths: list[str], most: int = 500) -> list[str]:
     for path in paths[:: max(1, len(paths) // most)]:
         try:
             with Image.open(path) as picture:
-                picture.verify()
-        except (OSError, SyntaxError) as error:
+                if picture.format == "JPEG":  # verify() does not look at its content; an eighth of it is quick
+                    picture.draft("RGB", (1, 1))
+                    picture.load()
+                else:
+                    picture.verify()
+        except UNREADABLE as error:
             found.append(f"{path} is not a readable picture ({' '.join(str(error).split())}): replace or remove it")
     return found

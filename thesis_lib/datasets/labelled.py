@@ -32,6 +32,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thesis-lib"
 
 
+def files_like(folder: Path, pattern: str) -> list[Path]:
+    """The folder's files that match a pattern, sorted; a folder of such a name, as archives unpack to, is none."""
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
+
+
 def first_folder(root: Path, inside: tuple[str, ...], has: str) -> Path | None:
     """The first of `root` and the folders `inside` it that has a file matching the pattern `has`; none without one."""
     return next((folder for name in (".", *inside) if any((folder := root / name).glob(has))), None)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from thesis_lib.datasets.labelled import LabelledPictures, cache_folder, first_folder, not_there
+from thesis_lib.datasets.labelled import LabelledPictures, cache_folder, files_like, first_folder, not_there
 from thesis_lib.errors import ThesisError
 
 IMAGES = "train-images*idx3-ubyte*"
+FILES = (IMAGES, "train-labels*idx1-ubyte*", "t10k-images*idx3-ubyte*", "t10k-labels*idx1-ubyte*")
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -47,11 +48,15 @@ def find_mnist(root: str | Path, setting: str = "data.root") -> Path:
     """The folder with MNIST's idx files: `root`, `mnist` in it, or `MNIST/raw` as torchvision leaves them.
 
     Raises:
-        ThesisError: It is none of them.
+        ThesisError: It is none of them, or lacks one of the four files.
     """
     folder = first_folder(Path(root), ("mnist", "MNIST/raw"), IMAGES)
     if folder is None:
         raise not_there("MNIST", root, "a folder with the idx files, itself or in mnist,", setting)
+    for pattern in FILES:
+        if not files_like(folder, pattern):
+            name = f"MNIST's {pattern.strip('*').replace('*', '-')}"
+            raise not_there(name, folder, "a folder with all four idx files", setting)
     return folder
 
 
@@ -69,15 +74,9 @@ def read_mnist(root: str | Path | None = None, setting: str = "data.root") -> La
         ThesisError: The files are neither there nor can be downloaded, or one is damaged.
     """
     folder = find_mnist(_downloaded() if root is None else root, setting)
-    parts = []
-    for split in ("train", "t10k"):
-        for kind in ("images*idx3", "labels*idx1"):
-            files = sorted(folder.glob(f"{split}-{kind}-ubyte*"))
-            if not files:
-                name = f"MNIST's {split}-{kind.replace('*', '-')}-ubyte"
-                raise not_there(name, folder, "a folder with all four idx files", setting)
-            parts.append(torch.from_numpy(read_idx(files[0]).copy()))
-    train, train_labels, test, test_labels = parts
+    train, train_labels, test, test_labels = (
+        torch.from_numpy(read_idx(files_like(folder, pattern)[0]).copy()) for pattern in FILES
+    )
     if len(train) != len(train_labels) or len(test) != len(test_labels):
         raise ThesisError(f"{folder}: pictures and labels differ in number: fetch the idx files again")
     return LabelledPictures(
@@ -89,13 +88,11 @@ def _downloaded() -> Path:
     from torchvision.datasets import MNIST
 
     where = cache_folder() / "torchvision"
-    if first_folder(where, ("MNIST/raw",), IMAGES) is None:
-        try:
-            for train in (True, False):
-                MNIST(where, train=train, download=True)
-        except (OSError, RuntimeError) as error:
-            raise ThesisError(
-                f"MNIST cannot be downloaded ({' '.join(str(error).split())}): give a folder with the idx files with "
-                "--set data.root=/path/to/it, or run again with a network"
-            ) from None
+    try:
+        MNIST(where, download=True)  # fetches what is missing of all four files
+    except (OSError, RuntimeError) as error:
+        raise ThesisError(
+            f"MNIST cannot be downloaded ({' '.join(str(error).split())}): give a folder with the idx files with "
+            "--set data.root=/path/to/it, or run again with a network"
+        ) from None
     return where

@@ -138,7 +138,7 @@ def photographs(root: Path, folder: Path) -> Iterator[dict[str, Any]]:
     The mask is looked up by the picture's own name, never by its place in a list (erratum 11).
     """
     for picture in sorted(folder.iterdir()):
-        if picture.name.endswith(PICTURE_ENDINGS):
+        if picture.name.endswith(PICTURE_ENDINGS) and not picture.name.startswith("."):
             mask = picture.with_name(f"{picture.stem}_mask_gen.png")
             source_id = picture.relative_to(root).with_suffix("").as_posix()
             yield {"path": str(picture), "mask_path": str(mask) if mask.is_file() else "", "source_id": source_id}

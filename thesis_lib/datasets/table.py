@@ -20,9 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from thesis_lib.errors import ThesisError, ThesisWarning
 from thesis_lib.randomness import derive_seed
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a broken picture."""
 
 COLUMNS = ["path", "mask_path", "class_name", "label", "split", "kind", "source_id", "capture_group", "view", "set"]
 

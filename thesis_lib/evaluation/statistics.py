@@ -74,14 +74,21 @@ def further_run(half: pd.Series, seeds: pd.Series) -> pd.Series:
     return half * (seeds + 1) ** 0.5
 
 
-def missed_by_chance(seeds: pd.Series) -> pd.Series:
-    """Probability that one further run of this procedure lies outside the mean's 95 % t interval; 0.16 with 3 seeds.
+def missed_by_chance(half: pd.Series, seeds: pd.Series, rounding: float = 0.0) -> pd.Series:
+    """Probability that one further run, rounded, lies outside the mean's 95 % t interval with its rounding.
+
+    Without rounding it is 0.16 with 3 seeds, whatever the interval.
 
     Args:
-        seeds: n of each mean.
+        half: Half of the t interval of each mean, t s / sqrt(n).
+        seeds: n of each.
+        rounding: Half of the step to which the further run is rounded; the interval is wider by it at both ends.
     """
-    reach = stdtrit(seeds - 1, 0.975) / (seeds + 1) ** 0.5
-    return 2 * stdtr(seeds - 1, -reach)
+    quantile = stdtrit(seeds - 1, 0.975)
+    spread = half / quantile * (seeds + 1) ** 0.5  # of a further run's distance from the mean, s sqrt(1 + 1/n)
+    errors = rounding * np.linspace(-1, 1, 41)
+    beyond = [stdtr(seeds - 1, -(half + rounding + error) / spread) for error in errors]  # by symmetry at either end
+    return 2 * sum(beyond) / len(errors)
 
 
 def paired_difference(
