@@ -71,6 +71,15 @@ def test_what_is_wrong_is_said(tmp_path, line, sentence):
     assert sentence in str(caught.value)
 
 
+def test_a_name_that_stands_twice_or_letters_of_another_code_are_said(tmp_path):
+    with pytest.raises(ThesisError, match=r"toy\.yaml: not valid YAML: shots stands twice"):
+        read(tmp_path, VARIANTS + "\ndata: {shots: 3, shots: 4}")
+    file = tmp_path / "latin.yaml"
+    file.write_bytes("name: größe".encode("latin-1"))
+    with pytest.raises(ThesisError, match=r"latin\.yaml: not valid YAML"):
+        read_parameters(file)
+
+
 def test_scores_are_needed_only_where_pictures_are_chosen_by_them(tmp_path):
     assert not read(tmp_path).needs_hardness
     assert read(tmp_path, VARIANTS, "training.near_ood_choice=hardness").needs_hardness

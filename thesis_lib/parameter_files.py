@@ -22,6 +22,16 @@ STUDIES: dict[str, type[Study]] = {"pairwise_triplet": PairwiseTripletParameters
 """The companion studies' parameters by the value of `study`."""
 
 
+class _NamesOnce(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a name that stands twice: the second would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Experiment:
     """Read and check a parameter file.
 
@@ -39,13 +49,13 @@ def read_parameters(path: str | Path, overrides: str | Sequence[str] = ()) -> Ex
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _NamesOnce)
     except OSError as error:
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
         raise ThesisError(
             f"{path}: cannot read the parameter file ({error.strerror}); {path.parent} has: {there}"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ThesisError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ThesisError(f"{path}: a parameter file is a mapping of names to values, this is {type(content).__name__}")

@@ -57,6 +57,14 @@ def test_all_four_are_shown_with_eight_seeds() -> None:
     assert table["bound"].isna().tolist() == [True, True, False, True]
 
 
+def test_a_one_sided_hypothesis_alone_is_described_with_five_seeds_as_all_others_are() -> None:
+    alone = {arm: by_seed for arm, by_seed in study(GOOD, seeds=5).items() if arm in ("real_id", "real_id_nearood")}
+    for by_seed in alone.values():
+        for found in by_seed.values():
+            found |= {"auroc": {}, "ood": {}}
+    assert verdicts(alone) == {"H3": "descriptive"}
+
+
 def test_the_numbers_are_those_of_the_paired_comparison_and_of_the_clusters() -> None:
     results = study(GOOD)
     row = hypothesis_table(results).iloc[0]

@@ -31,6 +31,22 @@ def surface() -> pd.DataFrame:
     return surface_table(pd.DataFrame(rows, columns=["arm", "seed", "metric", "value"]), CELLS, ["top1/test", "gone"])
 
 
+def test_only_variants_that_change_dose_and_timestep_are_cells() -> None:
+    choice, dose = "training.near_ood_choice", "training.near_ood_per_class"
+    variants = {
+        "t651_dose4": {"arm": "real_id_nearood", "set": {choice: 651, dose: 4}},
+        "again": {"arm": "real_id_nearood", "set": {choice: 651, dose: 4}},
+        "only_own": {"arm": "real_id_nearood", "set": {choice: 651, "training.negatives": "own_class"}},
+        "twice": {"arm": "real", "set": {"training.steps": 600}},
+        "hardness": {"arm": "real_id_nearood", "set": {choice: "hardness"}},
+    }
+    parameters = Parameters.model_validate(
+        {"name": "x", "variants": variants, "explore": list(variants), "training": {"near_ood_choice": 651},
+         "generation": {"near_ood": {"timesteps": [651]}}}
+    )  # fmt: skip
+    assert surface_arms(parameters) == {"t651_dose4": (4, 651)}
+
+
 def test_cells_are_paired_with_the_reference(surface: pd.DataFrame) -> None:
     assert len(surface) == 6
     cells = surface_cells(surface).set_index(["dose", "timestep"])

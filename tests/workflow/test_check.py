@@ -31,12 +31,17 @@ NO_MASKS = {"sources": 2, "id": {"timesteps": [200], "mask": "none"}, "near_ood"
 
 def parameters(**changes: object) -> Parameters:
     data = {"reader": "folder", "root": "pictures", "shots": 2}
-    return Parameters.model_validate({"name": "x", "data": data, "generation": NO_MASKS} | changes)
+    own = {"name": "x", "data": data, "generation": NO_MASKS, "training": {"classes_per_batch": 2}}
+    return Parameters.model_validate(own | changes)
 
 
 def test_good_experiment(project: Path) -> None:
     found, remarks, classes = problems(parameters(), project)
     assert found == [] and classes == 2
+    assert problems(parameters(training={}), project)[0] == [
+        "training.classes_per_batch is 8, the data has 2 classes: lower it, for example "
+        "--set training.classes_per_batch=2"
+    ]
     assert "data: 2 classes, pictures:" in remarks[0] and "no OOD pictures" in remarks[0]
 
 
@@ -71,7 +76,8 @@ def test_what_is_wrong(project: Path, changes: dict[str, object], sentence: str)
 
 
 def test_what_hardness_would_refuse_after_hours_is_said_before(project: Path) -> None:
-    asked = {"hardness": {"encoder": "own.safetensors"}, "training": {"near_ood_choice": "hardness"}}
+    training = {"near_ood_choice": "hardness", "classes_per_batch": 2}
+    asked = {"hardness": {"encoder": "own.safetensors"}, "training": training}
     (project / "own.safetensors").touch()
     assert problems(parameters(**asked), project)[0] == []
     folder = {"reader": "folder", "root": "pictures", "shots": 2, "folder": {"valid_share": 0.0, "test_share": 0.7}}

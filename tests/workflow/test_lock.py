@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from thesis_lib.errors import ThesisError
-from thesis_lib.workflow.lock import LOCK, TOKEN, running, stop
+from thesis_lib.workflow.lock import LOCK, TOKEN, is_running, running, stop
 
 
 def sleeper(token: str | None, deaf: bool = False) -> subprocess.Popen[bytes]:
@@ -51,6 +51,13 @@ def test_lock_is_held_and_released(tmp_path: Path) -> None:
     with running(tmp_path) as second:
         assert second != token
     assert (tmp_path / LOCK).read_text() == ""
+
+
+def test_a_run_is_known_to_be_at_work_while_it_is(tmp_path: Path) -> None:
+    assert not is_running(tmp_path)
+    with running(tmp_path):
+        assert is_running(tmp_path)
+    assert not is_running(tmp_path)
 
 
 def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

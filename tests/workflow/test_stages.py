@@ -11,6 +11,7 @@ from tests.workflow.toy import ROOT, cell, edit_cell, make_project, save_as_jupy
 from thesis_lib.errors import ThesisError
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Parameters
+from thesis_lib.workflow.lock import running
 from thesis_lib.workflow.run import Run, open_run
 from thesis_lib.workflow.stages import STAGES, all_jobs, cells_digest, made_of, make_job, plan
 
@@ -159,6 +160,15 @@ def test_stale_inputs_are_not_laundered_by_hand(run: Run) -> None:
     other.finish(other.analysis(0), "analysis")
     todo = planned(run, "training.steps=7")
     assert "training seed0 real" in todo and "analysis seed0" in todo
+
+
+def test_the_parameters_of_a_run_at_work_stay_as_they_are(run: Run) -> None:
+    kept = (run.folder / "parameters.yaml").read_text()
+    with running(run.folder):
+        open_run("parameters/toy.yaml")
+        with pytest.raises(ThesisError, match="toy: a run with other parameters is at work on it"):
+            open_run("parameters/toy.yaml", "name=toy training.steps=7")
+    assert (run.folder / "parameters.yaml").read_text() == kept
 
 
 def test_work_by_hand_counts_as_done(run: Run) -> None:

@@ -189,11 +189,16 @@ def load_network(folder: Path, parameters: EncoderParameters, num_classes: int) 
     """The trained encoder and linear classifier of an arm, in evaluation mode.
 
     Raises:
-        ThesisError: The folder has no trained network.
+        ThesisError: The folder has no trained network, or one of another shape.
     """
     fresh = parameters.model_copy(update={"weights": None})
     encoder = Encoder(fresh, torch.zeros(3), torch.ones(3))
     classifier = Classifier(encoder.num_features, num_classes)
     for name, module in (("encoder", encoder), ("classifier", classifier)):
-        module.load_state_dict(load_tensors(folder / f"{name}.safetensors")[0])
+        try:
+            module.load_state_dict(load_tensors(folder / f"{name}.safetensors")[0])
+        except RuntimeError:
+            raise ThesisError(
+                f"{folder}: its network is of other parameters or classes than these: run notebook 05 again"
+            ) from None
     return encoder.eval(), classifier.eval()

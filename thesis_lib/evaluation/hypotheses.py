@@ -69,7 +69,7 @@ def hypothesis_table(results: Results) -> pd.DataFrame:
     reached = can_reach({row["name"]: (1 if row["margin"] else 2) / 2 ** row["pairs"] for row in rows}, LEVEL)
     for row in rows:
         row["holm"] = corrected[row["name"]]
-        confirmatory = row["pairs"] >= seeds and reached[row["name"]]
+        confirmatory = row["pairs"] >= max(seeds, FEWEST_SEEDS) and reached[row["name"]]
         row["verdict"] = _verdict(row, len(rows)) if confirmatory else "descriptive"
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -69,9 +69,12 @@ def shuffle_patches(pictures: Tensor, k: int, names: Sequence[str], seed: int) -
 
 
 def object_colours(pictures: Tensor, masks: Tensor) -> Tensor:
-    """The mean colour of each picture's object: (n, 3) floats from (n, 3, s, s) uint8 and (n, s, s) bool masks."""
+    """The mean colour of each picture's object: (n, 3) floats from (n, 3, s, s) uint8 and (n, s, s) bool masks.
+
+    Black where there is no object.
+    """
     inside = masks[:, None].float()
-    return (pictures * inside).sum((2, 3)) / inside.sum((2, 3))
+    return (pictures * inside).sum((2, 3)) / inside.sum((2, 3)).clamp_min(1)
 
 
 def flatten_objects(pictures: Tensor, masks: Tensor, colours: Tensor) -> Tensor:
@@ -96,9 +99,9 @@ def changed_pictures(images: PreparedSet, seed: int) -> dict[str, Callable[[], T
     for k in PATCHES:
         kinds[f"patches{k}"] = lambda k=k: shuffle_patches(pictures, k, names, seed)  # type: ignore[misc]
     if masks.any():
-        own = object_colours(pictures, masks)
+        own, there = object_colours(pictures, masks), masks.flatten(1).any(1)
         kinds[FLAT_OWN] = lambda: flatten_objects(pictures, masks, own)
-        kinds[FLAT] = lambda: flatten_objects(pictures, masks, own.mean(0))
+        kinds[FLAT] = lambda: flatten_objects(pictures, masks, own[there].mean(0))
         kinds[FLAT_PATCHES] = lambda: shuffle_patches(kinds[FLAT](), FINEST, names, seed)
     return kinds
 

@@ -13,20 +13,25 @@ from matplotlib.patheffects import withStroke
 from thesis_lib.evaluation.statistics import Interval, mean_interval
 from thesis_lib.figures.style import LanguageFormatter, panels, styled
 from thesis_lib.figures.words import number, plus_minus, signed, word, wrapped
-from thesis_lib.parameters import Parameters
+from thesis_lib.parameters import Arm, Parameters
 
 # Okabe and Ito's vermilion and blue, lightened so that black stands out on them; worse is hatched for readers in grey.
 DIVERGING = LinearSegmentedColormap.from_list("worse_better", ["#DF8640", "#FFFFFF", "#4095C5"])
 
 
 def surface_arms(parameters: Parameters) -> dict[str, tuple[int, int]]:
-    """The variants that take all near-OOD pictures of one timestep: arm -> (dose, timestep), as for `surface_table`."""
-    found = {}
-    for name in parameters.variants:
+    """The variants that take all near-OOD pictures of one timestep: arm -> (dose, timestep), as for `surface_table`.
+
+    Those that change anything else beside are none of them; of two at one place the first counts.
+    """
+    choice, dose = "training.near_ood_choice", "training.near_ood_per_class"
+    found: dict[tuple[int, int], str] = {}
+    for name, variant in parameters.variants.items():
         training = parameters.of_arm(name)[1].training
-        if isinstance(training.near_ood_choice, int) and training.near_ood_set == "near_ood":
-            found[name] = (training.near_ood_per_class, training.near_ood_choice)
-    return found
+        alone = variant.arm is Arm.REAL_ID_NEAROOD and choice in variant.set and set(variant.set) <= {choice, dose}
+        if alone and isinstance(training.near_ood_choice, int) and training.near_ood_set == "near_ood":
+            found.setdefault((training.near_ood_per_class, training.near_ood_choice), name)
+    return {name: place for place, name in found.items()}
 
 
 def surface_table(

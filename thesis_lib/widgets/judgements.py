@@ -135,8 +135,9 @@ class JudgingPanel(widgets.VBox):
             "timestep": at.timestep, "guidance_scale": at.guidance_scale, "prompt": at.prompt, "region": at.region,
             "variation": at.variation,
         }  # fmt: skip
+        blind = self.blind.value and at in self._left()  # what has been seen with open eyes is no longer blind
         try:
-            self._record.record(self.number.value, grid.key(at), verdict, self.blind.value, **facts)
+            self._record.record(self.number.value, grid.key(at), verdict, blind, **facts)
         except ThesisError as error:
             self.said.value = f"<b>{error}</b>"
             return

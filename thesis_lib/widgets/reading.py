@@ -114,7 +114,10 @@ def make_reader(
         notes.append(f"no distances to the classes: {error}")
     own = parameters.of_arm(arm)[1]
     if (arm_folder / "classifier.safetensors").exists():
-        network = (arm, *load_network(arm_folder, own.encoder, len(data.classes)))
+        try:
+            network = (arm, *load_network(arm_folder, own.encoder, len(data.classes)))
+        except ThesisError as error:
+            notes.append(f"no classifier's answers: {error}")
     else:
         notes.append(f"no classifier's answers: the arm {arm} of seed {seed} is not trained yet, see notebook 05")
     return Reader(data.classes, space, parameters.hardness, network, own.encoder.size, notes)

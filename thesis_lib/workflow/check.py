@@ -84,6 +84,13 @@ def problems(asked: Experiment, root: Path) -> tuple[list[str], list[str], int]:
         remarks.append(f"data: {classes} classes, pictures: {_counts(images, 'split')}; {outside}")
         if "test" not in set(images["split"]):
             found.append("data: there are no test pictures: the report would have nothing to report")
+        trainings = [parameters.of_arm(name)[1].training for name in parameters.arm_names]
+        for many in dict.fromkeys(p.classes_per_batch for p in trainings):
+            if many > classes:
+                found.append(
+                    f"training.classes_per_batch is {many}, the data has {classes} classes: lower it, for example "
+                    f"--set training.classes_per_batch={classes}"
+                )
         wanted = [name for name in parameters.arm_names if parameters.of_arm(name)[0].is_oracle]
         if wanted and oracle is None:
             found.append(f"arms: {', '.join(wanted)} need oracle pictures and the data set has none: take them out")

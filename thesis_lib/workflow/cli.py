@@ -46,7 +46,8 @@ def run(
     """Run what is not done yet of an experiment; the same command continues a run that was ended anywhere."""
     started = time.monotonic()
     for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the children are stopped first
-        signal.signal(ending, signal.default_int_handler)
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup's wish
+            signal.signal(ending, signal.default_int_handler)
     root = project_root()
     asked = _read(parameters, set_, name)
     folder = runs_folder(root) / asked.name
@@ -179,6 +180,14 @@ def _snakemake(
         raise ThesisError("\n".join([f"Snakemake failed; the end of {shown(log, root)}:", *tail]))
 
 
+def _event(line: str) -> dict[str, Any] | None:
+    """A line of the journal; none for one that several machines wrote at once, as some file systems let them."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None
+
+
 def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, jobs: int) -> list[dict[str, Any]]:
     """Show the jobs that start and end until Snakemake does; return those that failed."""
     columns = (SpinnerColumn(), "{task.description}", BarColumn(20), TimeElapsedColumn(), "{task.fields[last]}")
@@ -191,7 +200,9 @@ def _follow(process: "subprocess.Popen[bytes]", journal: Path, folder: Path, job
         while True:
             ended = process.poll() is not None
             lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # the last is still being written
-            for at in map(json.loads, lines[seen:]):
+            for at in map(_event, lines[seen:]):
+                if at is None:
+                    continue
                 if at["event"] == "start":
                     bar = progress.add_task(at["job"], total=None, last="")
                     bars[at["job"]] = (bar, (folder / at["log"]).with_suffix(".log"))

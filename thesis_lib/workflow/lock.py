@@ -67,6 +67,20 @@ def running(run: Path) -> Iterator[str]:
             file.truncate(0)
 
 
+def is_running(run: Path) -> bool:
+    """Whether a `thesis run` of this machine holds a run."""
+    if not (run / LOCK).exists():
+        return False
+    with (run / LOCK).open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # cannot lock there, so nothing holds it
+            return False
+    return False
+
+
 def stop(token: str, patience: float = 10.0) -> None:
     """End every process that carries the token: politely, and after `patience` seconds for good."""
     deadline = time.monotonic() + patience

@@ -1,6 +1,7 @@
 """A run as its notebooks see it: parameters, folders, what earlier stages left, and the stamp that ends a stage."""
 
 import datetime
+import os
 import platform
 import re
 import subprocess
@@ -16,6 +17,7 @@ from thesis_lib.parameter_files import dump_parameters, read_parameters
 from thesis_lib.parameters import Experiment, Study
 from thesis_lib.storage import write_json, write_text
 from thesis_lib.workflow import stages
+from thesis_lib.workflow.lock import TOKEN, is_running
 from thesis_lib.workflow.project import project_root, resolve_paths, runs_folder, shown
 from thesis_lib.workflow.stages import make_job, read_stamp
 
@@ -153,7 +155,7 @@ def open_run(experiment: str, overrides: str = "") -> Run:
         The run; its folder holds the merged parameters as `parameters.yaml`.
 
     Raises:
-        ThesisError: The parameters are wrong.
+        ThesisError: The parameters are wrong, or a run of this name with others is at work.
     """
     root = project_root()
     asked = read_parameters(root / experiment, overrides)
@@ -161,6 +163,11 @@ def open_run(experiment: str, overrides: str = "") -> Run:
     text = dump_parameters(asked)
     kept = folder / "parameters.yaml"
     if not kept.exists() or kept.read_text(encoding="utf-8") != text:
+        if kept.exists() and TOKEN not in os.environ and is_running(folder):
+            raise ThesisError(
+                f"{shown(folder, root)}: a run with other parameters is at work on it: wait, or give yours a name of "
+                "its own, for example with overrides = 'name=mine'"
+            )
         write_text(kept, text)
     graph = stages.stages_of(asked)
     notebooks = {stage.name: stages.cells_digest(root / "notebooks" / stage.notebook) for stage in graph}
