@@ -254,6 +254,10 @@ def test_outdated_stage_is_warned_about(run: Run) -> None:
     other = open_run("parameters/toy.yaml", "name=toy inversion.steps=7")
     with pytest.warns(UserWarning, match=r"concepts is not up to date \(changed: inversion.steps\): run notebook 02"):
         assert other.require("inversion", 0) == run.concepts(0)
+    with pytest.warns(
+        UserWarning, match=r"analysis is not up to date \(generation seed0: changed: inversion.steps\): "
+    ):
+        assert other.require("analysis", 0) == run.analysis(0)
 
 
 def test_open_run_from_any_directory(

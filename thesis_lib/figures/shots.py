@@ -11,6 +11,7 @@ from thesis_lib.figures.tables import tidy_metrics
 from thesis_lib.parameter_files import read_parameters
 from thesis_lib.parameters import Parameters, Study
 from thesis_lib.storage import read_json
+from thesis_lib.workflow.stages import is_done_with
 
 _FREE = {"name", "description", "seeds", "arms", "explore", "explore_seeds", "variants", "language"}
 
@@ -39,6 +40,8 @@ def by_shots(run: Path, parameters: Parameters, table: pd.DataFrame, metrics: Se
             continue
         shots = other.data.shots
         if shots == parameters.data.shots or _rest(other) != _rest(parameters):
+            continue
+        if not is_done_with(other, file.parent):  # its numbers are of other parameters, or not all there yet
             continue
         found = tidy_metrics(read_json(file, ""))
         if shots not in tables or found["seed"].nunique() > tables[shots]["seed"].nunique():

@@ -83,7 +83,7 @@ class Run:
         return self.seed(seed) / "analysis"
 
     def require(self, stage: str, seed: int | None = None, arm: str | None = None) -> Path:
-        """The folder of a stage that is done; warns when it was made with other parameters or an older notebook.
+        """The folder of a stage that is done; warns when it, or what it is made of, is not up to date.
 
         Raises:
             ThesisError: The stage is not done; the sentence says how to do it.
@@ -96,8 +96,13 @@ class Run:
             remedy = f"add {seed} to the seeds of {self.experiment} and run it --until {stage}"
         if not read_stamp(self.folder / job.stamp):
             raise ThesisError(f"{where} has no {job.stage.product}: {remedy}")
-        if reason := stages.why(job, self.asked, self.root, self.folder):
-            warnings.warn(f"{where} is not up to date ({reason}): {remedy}", ThesisWarning, stacklevel=2)
+        for at in stages.behind(job, self.asked):
+            if at != job and not read_stamp(self.folder / at.stamp):
+                continue  # a folder may have come alone from another machine
+            if reason := stages.why(at, self.asked, self.root, self.folder):
+                what = reason if at == job else f"{at.label}: {reason}"
+                warnings.warn(f"{where} is not up to date ({what}): {remedy}", ThesisWarning, stacklevel=2)
+                break
         return self.folder / job.folder
 
     def finish(self, folder: Path, stage: str, **content: Any) -> None:

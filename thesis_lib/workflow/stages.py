@@ -199,6 +199,14 @@ def job_inputs(job: Job, parameters: Experiment) -> list[Job]:
     return []
 
 
+def behind(job: Job, parameters: Experiment) -> list[Job]:
+    """A job and all whose outputs it is made of, the nearest first."""
+    found = [job]
+    for at in found:  # grows meanwhile
+        found += [earlier for earlier in job_inputs(at, parameters) if earlier not in found]
+    return found
+
+
 def plan(parameters: Experiment, root: Path, run: Path, until: str | None = None) -> dict[Job, str]:
     """The jobs that have to run, each with the reason in words; empty when everything is done.
 
@@ -244,22 +252,33 @@ def why(job: Job, parameters: Experiment, root: Path, run: Path) -> str:
 
 def made_of(job: Job, parameters: Experiment, root: Path, run: Path) -> dict[str, Any]:
     """What the job's outputs would be made of now, JSON-encodable; arguments as for `plan`."""
-    values, names = parameters.model_dump(mode="json"), job.stage.reads.split()
+    own = parameters.of_arm(job.arm)[1] if isinstance(parameters, Parameters) and job.arm else parameters
+    return {
+        "notebook": cells_digest(root / "notebooks" / job.stage.notebook),
+        "parameters": _asked(job, parameters),
+        "outside": _outside(job.stage.name, own, root),
+        "inputs": {at.stamp: read_stamp(run / at.stamp).get("key") for at in job_inputs(job, parameters)},
+    }
+
+
+def _asked(job: Job, parameters: Experiment) -> dict[str, Any]:
+    """The parameters that a job reads."""
+    values: dict[str, Any] = parameters.model_dump(mode="json")
     special: dict[str, Any] = {}
-    own = parameters
     if isinstance(parameters, Parameters):
         if job.arm:
             arm, own = parameters.of_arm(job.arm)
             values, special = own.model_dump(mode="json"), {"arm": str(arm)}
         if job.stage.name == "analysis" and job.seed is not None:
             special["drawn"] = parameters.drawn_with(job.seed)
-    read = {name: functools.reduce(lambda at, key: at[key], name.split("."), values) for name in names}
-    return {
-        "notebook": cells_digest(root / "notebooks" / job.stage.notebook),
-        "parameters": read | special,
-        "outside": _outside(job.stage.name, own, root),
-        "inputs": {at.stamp: read_stamp(run / at.stamp).get("key") for at in job_inputs(job, parameters)},
-    }
+    names = job.stage.reads.split()
+    return special | {name: functools.reduce(lambda at, key: at[key], name.split("."), values) for name in names}
+
+
+def is_done_with(parameters: Experiment, run: Path) -> bool:
+    """Whether all jobs of a run are done with these parameters, whatever has changed since in notebooks and data."""
+    stamps = {job: read_stamp(run / job.stamp).get("made_of", {}) for job in all_jobs(parameters)}
+    return all(not _differences(was.get("parameters"), _asked(job, parameters)) for job, was in stamps.items())
 
 
 def read_stamp(path: Path) -> dict[str, Any]:
