@@ -36,7 +36,7 @@ def test_exploratory_arms_run_with_the_first_seeds_only(tmp_path):
     parameters = read(tmp_path)
     assert parameters.seeds_of("one_each") == [3, 4, 5] and parameters.seeds_of("own_class") == [3]
     assert parameters.drawn_with(3) == parameters.arms and parameters.drawn_with(4) == []
-    assert parameters.drawn_with(3, ["own_class"]) == ["own_class"]
+    assert parameters.drawn_with(3, ["own_class", parameters.arms[0]]) == [*parameters.arms, "own_class"]
     with pytest.raises(ThesisError, match="draw: own_class does not run with seed 4; there are: "):
         parameters.drawn_with(4, ["own_class"])
     assert parameters.arms_of(3) == ["real", "real_id_nearood", "one_each", "filler", "own_class"]

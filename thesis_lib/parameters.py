@@ -210,7 +210,7 @@ class Parameters(Common):
 
         Args:
             seed: The seed.
-            wanted: Those asked for; without, of the first seed those that run with all seeds.
+            wanted: Further ones, beside those that run with all seeds, which are drawn of the first seed.
 
         Raises:
             ThesisError: One asked for does not run with the seed.
@@ -218,7 +218,7 @@ class Parameters(Common):
         there = self.arms_of(seed)
         if unknown := [name for name in wanted if name not in there]:
             raise ThesisError(f"draw: {unknown[0]} does not run with seed {seed}; there are: {', '.join(there)}")
-        return list(wanted) or (self.arms if seed == self.seeds[0] else [])
+        return list(dict.fromkeys([*(self.arms if seed == self.seeds[0] else []), *wanted]))
 
     def of_arm(self, name: str) -> tuple[Arm, "Parameters"]:
         """The arm behind a name, and the parameters it trains with."""

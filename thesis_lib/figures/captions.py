@@ -89,8 +89,10 @@ FIGURES = (
         "Synthetische Bilder der Menge {set}: links die Quelle, dann daraus erzeugte Bilder; t ist der "
         "Einstiegszeitschritt, g die Guidance-Skala (Startwert {seed}).")),
     Caption("seed{seed}/{arm}/batch", "05", (
-        "A batch of the arm {arm}: two views of every picture, a row a class (seed {seed}).",
-        "Ein Stapel des Versuchsarms {arm}: zwei Ansichten jedes Bildes, eine Zeile je Klasse (Startwert {seed}).")),
+        "From a batch of the arm {arm}: two views of every picture of its first four classes, a row a class; synthetic "
+        "pictures stand behind the real ones (seed {seed}).",
+        "Aus einem Stapel des Versuchsarms {arm}: zwei Ansichten jedes Bildes der ersten vier Klassen, eine Zeile je "
+        "Klasse; synthetische Bilder stehen hinter den echten (Startwert {seed}).")),
     Caption("seed{seed}/{arm}/loss", "05", (
         "Training loss of the arm {arm}, relative to the value of a collapsed network (seed {seed}).",
         "Trainingsverlust des Versuchsarms {arm}, bezogen auf den Wert eines kollabierten Netzes (Startwert {seed}).")),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from thesis_lib.figures.style import TEXT_WIDTH, panels, styled
+from thesis_lib.figures.style import TEXT_HEIGHT, TEXT_WIDTH, panels, styled
 from thesis_lib.figures.words import word
 
 SPLIT_LOOK = {"train": ("#0072B2", ""), "valid": ("#56B4E9", "//"), "test": ("#E69F00", ""), "field": ("#F0E442", "..")}
@@ -58,14 +58,15 @@ def class_balance(table: pd.DataFrame, language: str = "en") -> Figure:
     """
     counts = table.groupby(["class_name", "split"]).size().unstack(fill_value=0)
     splits = [split for split in SPLIT_LOOK if split in counts]
-    figure, (ax,) = panels(1, 1, 0.9 + 0.17 * len(counts))
+    row = min(0.17, (TEXT_HEIGHT - 0.9) / len(counts))  # in inches: beyond fifty classes their names shrink
+    figure, (ax,) = panels(1, 1, 0.9 + row * len(counts))
     left = np.zeros(len(counts))
     for split in splits:
         colour, hatch = SPLIT_LOOK[split]
         ax.barh(range(len(counts)), counts[split], left=left, color=colour, hatch=hatch, edgecolor="white",
                 linewidth=0.4, label=word(split, language))  # fmt: skip
         left += counts[split].to_numpy()
-    ax.set_yticks(range(len(counts)), [str(name).replace("_", " ") for name in counts.index])
+    ax.set_yticks(range(len(counts)), [str(name).replace("_", " ") for name in counts.index], size=7 * row / 0.17)
     ax.invert_yaxis()
     ax.margins(y=0.01)
     ax.set_xlabel(word("pictures", language))

@@ -187,6 +187,7 @@ def report_sections(
         found = found[["arm", "split", "inside", "area", "centre", "texture", "shape", "lean"]]
         looks.append((found.assign(arm=found["arm"].map(word)), LOOKS))
     stamp = read_json(run / seed / "analysis" / "stage.json", "run notebook 06 first")
+    commit = f"commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, " if stamp["commit"] else ""
     versions = pd.DataFrame(list(stamp["versions"].items()), columns=["package", "version"])
     sets = [f"{seed}/synthetic/sheet_{name}" for name in ("id", "background", "near_ood", "sibling")]
     views = [f"inspection/{name}" for name in ("timesteps", "guidance", "prompts", "regions")]
@@ -240,8 +241,7 @@ def report_sections(
         *([Section("Reproduction audit", AUDIT, figures("audit/shifts"), audits)] if audits else []),
         Section(
             "Provenance",
-            f"Commit {stamp['commit']}{' with local changes' if stamp['dirty'] else ''}, Python {stamp['python']}, "
-            f"{stamp['date']}.",
+            f"First seed's analysis: {commit}Python {stamp['python']}, {stamp['date']}.",
             tables=[(versions, "Packages")],
             settings=dump_parameters(parameters),
         ),
