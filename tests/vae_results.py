@@ -1,11 +1,13 @@
-"""Keep what full runs of companion study 2 measured, and print the README's tables of it; no test, a script.
+"""Keep what full runs of companion study 2 measured, and write the README's tables of it; no test, a script.
 
     python tests/vae_results.py [RUN ...]
 
 RUN is a run's folder, such as runs/vae_full; its seeds may be spread over several. Their rows replace those of the same
-table, data and seed in notebooks/results/vae_full.csv, from which the tables and harness.png beside it are made.
+table, data and seed in notebooks/results/vae_full.csv. Of all rows the README's tables are made, each behind a comment
+with its name, and harness.png beside them.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +31,8 @@ from thesis_lib.vae.published import DIGIT_METHODS
 from thesis_lib.vae.tabulate import SECTIONS
 from thesis_lib.vae.work import COLUMNS
 
-RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "vae_full.csv"
+README = Path(__file__).parents[1] / "README.md"
+RESULTS = README.parent / "notebooks" / "results" / "vae_full.csv"
 PIECE = ["section", "data", "seed"]
 """Rows with the same three come from one run."""
 METHOD_ORDER = (*DIGIT_METHODS, *OWN_METHODS, *METHODS)
@@ -69,15 +72,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
+def with_tables(text: str, rows: pd.DataFrame) -> str:
+    """The README's text with its tables made anew; what it has no comment for is left out."""
+    tables = readme_tables(rows)
+    return re.sub(r"(<!-- vae (\w+) -->\n\n)(?:\|.*\n)*\n?", lambda at: f"{at[1]}{markdown(tables[at[2]])}\n", text)
+
+
 def main(runs: Sequence[str]) -> None:
-    """Take up what the runs measured, then print all tables and draw the harness's figure."""
+    """Take up what the runs measured, then write all tables and draw the harness's figure."""
     rows = measured() if RESULTS.exists() else pd.DataFrame(columns=COLUMNS)
     for run in runs:
         rows = with_run(rows, Path(run))
     rows["value"] = rows["value"].astype(float).round(6)
     rows.to_csv(RESULTS, index=False, lineterminator="\n")
-    for name, table in readme_tables(measured()).items():
-        print(f"{name}\n\n{markdown(table)}")
+    README.write_text(with_tables(README.read_text(encoding="utf-8"), measured()), encoding="utf-8")
     if (rows["section"] == "harness").any():
         save_figure(harness_comparison(measured()), RESULTS.with_name("harness"))
 
