@@ -26,7 +26,8 @@ class _NamesOnce(yaml.SafeLoader):
     """YAML's safe loader, which refuses a name that stands twice: the second would silently replace the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names = [key.value for key in keys if key.tag != "tag:yaml.org,2002:merge"]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)

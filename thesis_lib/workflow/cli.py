@@ -184,7 +184,7 @@ def _event(line: str) -> dict[str, Any] | None:
     """A line of the journal; none for one that several machines wrote at once, as some file systems let them."""
     try:
         return dict(json.loads(line))
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 
