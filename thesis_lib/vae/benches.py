@@ -52,6 +52,7 @@ class Bench(ABC):
         parameters: The main study's, for network, training and views.
         mirror: Whether views may be mirror images.
         fill: Grey value in [0, 1] of what RandAugment moves into the frame.
+        has_masks: Whether the shots' objects are known; a list of work asks without drawing shots.
         sources: Those of `methods.MADE` that it has at all.
         tests: Split -> pictures.
         depends_on: What all results depend on beside method and seed, JSON-encodable.
@@ -61,6 +62,7 @@ class Bench(ABC):
     parameters: Parameters
     mirror: bool
     fill: float
+    has_masks: bool
     sources: tuple[str, ...]
     tests: dict[str, Pictures]
     depends_on: dict[str, Any]
@@ -102,7 +104,7 @@ class PartsBench(Bench):
             model do.
     """
 
-    name, mirror, fill = "parts", True, 0.5
+    name, mirror, fill, has_masks = "parts", True, 0.5, True
 
     def __init__(self, p: VaeParameters, main: Parameters, synthetic: Callable[[int], Path], folder: Path) -> None:
         if main.data.reader != "parts":
@@ -224,7 +226,7 @@ class DigitsBench(Bench):
         digits: MNIST.
     """
 
-    name, mirror, fill, sources = "mnist", False, 0.0, VAE
+    name, mirror, fill, has_masks, sources = "mnist", False, 0.0, False, VAE
 
     def __init__(self, p: VaeParameters, main: Parameters, digits: Digits) -> None:
         self.p, self.digits = p, digits

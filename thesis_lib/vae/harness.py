@@ -61,10 +61,10 @@ def harness_items(bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
     """The work list: an item a method and seed; methods whose pictures cannot be had are left out, with a warning."""
     items: Items = {}
     for seed in seeds:
-        made_of, masks = sources_of(bench, seed), bench.masks(seed)
+        made_of = sources_of(bench, seed)
         for method in METHODS:
             source = method.removeprefix("classical_")
-            if source in made_of or (source not in MADE and (method != "pasted" or masks is not None)):
+            if source in made_of or (source not in MADE and (method != "pasted" or bench.has_masks)):
                 of = bench.depends_on | {"version": VERSION} | made_of.get(source, {})
                 items[f"{bench.name}/{method}_seed{seed}"] = Item(partial(compare, bench, method, seed, folder), of)
     return items
