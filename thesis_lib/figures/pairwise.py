@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from thesis_lib.datasets.labelled import LabelledPictures
-from thesis_lib.evaluation.statistics import PairedDifference, further_run, missed_by_chance
+from thesis_lib.evaluation.statistics import further_run, missed_by_chance
 from thesis_lib.figures.galleries import contact_sheet, with_heat
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, localise, panels, series_style, styled
-from thesis_lib.figures.words import number, percent, plus_minus, signed, word
+from thesis_lib.figures.words import number, percent, plus_minus, points, word
 from thesis_lib.pairwise.pairs import Bank, draw_triplets
 from thesis_lib.pairwise.parameters import Method, PairwiseTripletParameters
 from thesis_lib.pairwise.study import Item, against, summarised
@@ -230,7 +230,7 @@ def beyond_table(measured: pd.DataFrame, parameters: PairwiseTripletParameters, 
             labelled = word("yes" if uses_labels(method) else "no", language)
             about = [word(str(data), language), word(name, language), labelled, *map(str, budget)]
             rate = number(method.learning_rate if method.epochs else float("nan"), 2, language)
-            gains = [_gain(found.get((str(data), name)), language) for found in differences.values()]
+            gains = [points(found.get((str(data), name)), language) for found in differences.values()]
             rows.append([*about, rate, cells["frozen/top1"], *gains, cells["frozen/knn"], cells["published/top1"]])
     keys = ("set", "scenario", "labels_used", "steps", "pictures_a_step", "learning_rate")
     accuracy, fixed = word("top1", language), word("frozen", language)
@@ -241,10 +241,6 @@ def beyond_table(measured: pd.DataFrame, parameters: PairwiseTripletParameters, 
         f"{accuracy}, {word('published_way', language)}",
     ]
     return pd.DataFrame(rows, columns=[*(word(key, language) for key in keys), *heads])
-
-
-def _gain(more: PairedDifference | None, language: str) -> str:
-    return "" if more is None else plus_minus(signed(100 * more.mean, 1, language), more.low, more.high, language)
 
 
 def uses_labels(method: Method) -> bool:

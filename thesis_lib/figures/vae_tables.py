@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from thesis_lib.evaluation.statistics import difference_to, mean_interval
-from thesis_lib.figures.words import number, plus_minus, signed, word
+from thesis_lib.figures.words import number, plus_minus, points, signed, word
 from thesis_lib.vae.tabulate import REPEATED, outside, summarised
 
 CONTROL = "classical"
@@ -197,8 +197,7 @@ def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFram
 def _more(rows: pd.DataFrame, method: str, data: str, metric: str, language: str) -> str:
     chosen = rows[(rows["data"] == data) & (rows["metric"] == metric)]
     wide = chosen.pivot(index="seed", columns="method", values="value")
-    more = difference_to(wide, method, CONTROL)
-    return "" if more is None else plus_minus(signed(100 * more.mean, 1, language), more.low, more.high, language)
+    return points(difference_to(wide, method, CONTROL), language)
 
 
 def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFrame:

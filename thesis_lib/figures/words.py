@@ -4,6 +4,8 @@ import math
 import re
 import textwrap
 
+from thesis_lib.evaluation.statistics import PairedDifference
+
 LANGUAGES = ("en", "de")
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -295,3 +297,8 @@ def interval(low: float, high: float, language: str = "en") -> str:
 def wrapped(text: str, inches: float, points: float) -> str:
     """`text` broken into lines that fit a width at a font size."""
     return "\n".join(textwrap.wrap(text, max(4, int(inches * 72 / (0.62 * points))), break_on_hyphens=False))
+
+
+def points(more: PairedDifference | None, language: str = "en") -> str:
+    """A paired difference of shares in points, ``+2.3 ± 1.9``; empty where there is none."""
+    return "" if more is None else plus_minus(signed(100 * more.mean, 1, language), more.low, more.high, language)
