@@ -1,10 +1,10 @@
-"""Keep what full runs of companion study 2 measured, and write the README's tables of it; no test, a script.
+"""Keep what full runs of companion study 2 measured, and write the tables of it; no test, a script.
 
     python tests/vae_results.py [RUN ...]
 
 RUN is a run's folder, such as runs/vae_full; its seeds may be spread over several. Their rows replace those of the same
-table, data and seed in notebooks/results/vae_full.csv. Of all rows the README's tables are made, each behind a comment
-with its name, and harness.png beside them.
+table, data and seed in notebooks/results/vae_full.csv. Of all rows the tables in the README and in vae_full.md beside
+the rows are made, each behind a comment with its name, and harness.png.
 """
 
 import re
@@ -33,6 +33,7 @@ from thesis_lib.vae.work import COLUMNS
 
 README = Path(__file__).parents[1] / "README.md"
 RESULTS = README.parent / "notebooks" / "results" / "vae_full.csv"
+PAGES = (README, RESULTS.with_suffix(".md"))
 PIECE = ["section", "data", "seed"]
 """Rows with the same three come from one run."""
 METHOD_ORDER = (*DIGIT_METHODS, *OWN_METHODS, *METHODS)
@@ -55,8 +56,8 @@ def with_run(rows: pd.DataFrame, run: Path) -> pd.DataFrame:
     return both.sort_values(["place", *COLUMNS[:4], "order"], kind="stable", ignore_index=True)[COLUMNS]
 
 
-def readme_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The tables of the README, as text; those of the source with the small network alone."""
+def page_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables of the pages, as text; those of the source with the small network alone."""
     network = rows[rows["classifier"] == "network"]
     found = {name: readable(network, name).drop(columns="classifier", errors="ignore") for name in SECTIONS}
     found["gaps"] = readable_gaps(rows, SECTIONS)
@@ -73,8 +74,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def with_tables(text: str, rows: pd.DataFrame) -> str:
-    """The README's text with its tables made anew; what it has no comment for is left out."""
-    tables = readme_tables(rows)
+    """A page's text with its tables made anew; what it has no comment for is left out."""
+    tables = page_tables(rows)
     return re.sub(r"(<!-- vae (\w+) -->\n\n)(?:\|.*\n)*\n?", lambda at: f"{at[1]}{markdown(tables[at[2]])}\n", text)
 
 
@@ -85,7 +86,8 @@ def main(runs: Sequence[str]) -> None:
         rows = with_run(rows, Path(run))
     rows["value"] = rows["value"].astype(float).round(6)
     rows.to_csv(RESULTS, index=False, lineterminator="\n")
-    README.write_text(with_tables(README.read_text(encoding="utf-8"), measured()), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), measured()), encoding="utf-8")
     if (rows["section"] == "harness").any():
         save_figure(harness_comparison(measured()), RESULTS.with_name("harness"))
 

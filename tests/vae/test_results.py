@@ -1,13 +1,19 @@
-"""The README's tables of companion study 2 are those of the rows that were measured."""
+"""The tables of companion study 2, in the README and beside the rows, are those of the rows that were measured."""
 
-from tests.vae_results import README, measured, readme_tables, with_tables
+import pytest
+
+from tests.vae_results import PAGES, measured, page_tables, with_tables
 from thesis_lib.vae.tabulate import SECTIONS
 
 
-def test_the_readme_shows_what_was_measured():
-    text, rows = README.read_text(encoding="utf-8"), measured()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_shows_what_was_measured(page):
+    text, rows = page.read_text(encoding="utf-8"), measured()
     assert with_tables(text, rows) == text
-    assert all(f"<!-- vae {name} -->" in text for name in readme_tables(rows))
+    assert with_tables(text, rows.assign(value=rows["value"] / 2)) != text
+
+
+def test_every_table_is_on_one_page():
+    rows, text = measured(), "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert all(text.count(f"<!-- vae {name} -->") == 1 for name in page_tables(rows))
     assert set(SECTIONS) <= set(rows["section"]) and rows["value"].notna().all()
-    other = rows.assign(value=rows["value"] / 2)
-    assert with_tables(text, other) != text
