@@ -14,8 +14,8 @@ from thesis_lib.vae.parameters import ClassifierName, NetworkParameters
 class SmallNetwork:
     """A small network with scikit-learn's `fit`, `predict_proba`, `predict`; always the same number of steps.
 
-    Pictures (n, channels, side, side) get two convolutions of stride 2 and a linear layer, anything else one hidden
-    layer. What a class has more examples of, the network sees more often, as the source's sets do.
+    Pictures (n, channels, side, side) get two convolutions, each with max pooling, dropout and a linear layer, anything
+    else one hidden layer. What a class has more examples of, the network sees more often, as the source's sets do.
 
     Args:
         p: Width, steps, batch, learning rate.
@@ -28,19 +28,18 @@ class SmallNetwork:
     def fit(self, x: np.ndarray, y: np.ndarray) -> "SmallNetwork":
         """Train on examples (n, ...) float32 and labels (n,) from 0 on."""
         examples, labels, p = torch.as_tensor(x), torch.as_tensor(y), self.p
-        with torch.random.fork_rng([]):
-            torch.manual_seed(derive_seed(self.seed, "network"))
-            self.network = self._build(tuple(examples.shape[1:]), int(labels.max()) + 1)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster on a CPU
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=p.learning_rate)
         generator = torch_generator(self.seed, "network batches")
         rows = torch.randint(len(labels), (p.steps, p.batch), generator=generator)
-        for step in range(p.steps):
-            chosen = rows[step]
-            loss = F.cross_entropy(self.network(examples[chosen]), labels[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+        with torch.random.fork_rng([]):  # weights and dropout are drawn from the global generator
+            torch.manual_seed(derive_seed(self.seed, "network"))
+            self.network = self._build(tuple(examples.shape[1:]), int(labels.max()) + 1)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
+            optimizer = torch.optim.Adam(self.network.parameters(), lr=p.learning_rate)
+            for chosen in rows:
+                loss = F.cross_entropy(self.network(examples[chosen]), labels[chosen])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
         self.network.eval()
         return self
 
@@ -48,10 +47,10 @@ class SmallNetwork:
         width = self.p.width
         if len(shape) == 1:
             return nn.Sequential(nn.Linear(shape[0], width), nn.ReLU(), nn.Linear(width, classes))
-        small = -(-shape[-1] // 4)
         return nn.Sequential(
-            nn.Conv2d(shape[0], width // 2, 5, 2, 2), nn.ReLU(), nn.Conv2d(width // 2, width, 5, 2, 2), nn.ReLU(),
-            nn.Flatten(), nn.Linear(width * small**2, classes),
+            nn.Conv2d(shape[0], width // 2, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(width // 2, width, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Flatten(), nn.Dropout(0.5), nn.Linear(width * (shape[-1] // 4) ** 2, classes),
         )  # fmt: skip
 
     @torch.no_grad()
