@@ -21,7 +21,7 @@ from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, pane
 from thesis_lib.figures.vae_tables import harness_methods, in_beta, study_word
 from thesis_lib.figures.words import number, wrapped
 from thesis_lib.parameter_files import dump_parameters
-from thesis_lib.vae.methods import ALONE, METHODS, VIEWS
+from thesis_lib.vae.methods import ALONE, VIEWS
 from thesis_lib.vae.parameters import VaeParameters
 from thesis_lib.vae.tabulate import summarised
 
@@ -244,12 +244,11 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
     """
     rows = results[(results["section"] == "harness") & results["metric"].str.startswith("f1/")]
     names = harness_methods(rows, language)
-    methods = [method for method in METHODS if method in names]
     columns = list(dict.fromkeys(zip(rows["data"], rows["metric"], strict=True)))
-    figure, axes = panels(len(columns), 3, 0.8 + 0.22 * len(methods), sharey=True)
+    figure, axes = panels(len(columns), 3, 0.8 + 0.22 * len(names), sharey=True)
     for ax, (data, metric) in zip(axes, columns, strict=True):
         here = rows[(rows["data"] == data) & (rows["metric"] == metric)]
-        for y, method in enumerate(methods):
+        for y, method in enumerate(names):
             values = 100 * here[here["method"] == method]["value"].to_numpy()
             if not len(values):
                 continue
@@ -263,7 +262,7 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
                 ax.axvline(mean, color="0.5", linewidth=0.7, linestyle=":")
         split = study_word(metric.partition("/")[2], language)
         ax.set_title(f"{study_word(data, language)}, {split}")
-        name_rows(ax, [names[method] for method in methods])
+        name_rows(ax, list(names.values()))
         localise(ax, language)
     figure.supxlabel(f"{study_word('f1', language)} in %", fontsize=8)
     return figure

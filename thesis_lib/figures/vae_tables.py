@@ -7,6 +7,7 @@ import pandas as pd
 
 from thesis_lib.evaluation.statistics import difference_to, mean_interval
 from thesis_lib.figures.words import number, plus_minus, points, signed, word
+from thesis_lib.vae.methods import METHODS
 from thesis_lib.vae.tabulate import REPEATED, outside, summarised
 
 CONTROL = "classical"
@@ -162,12 +163,13 @@ def readable_gaps(results: pd.DataFrame, sections: Sequence[str], language: str 
 
 
 def harness_methods(rows: pd.DataFrame, language: str = "en") -> dict[str, str]:
-    """The harness's methods in words; where they have not equally many seeds, each with their number n."""
-    seeds = rows.groupby("method", sort=False)["seed"].nunique()
+    """The harness's methods in order, in words; where they have not equally many seeds, each with their number n."""
+    seeds = rows.groupby("method")["seed"].nunique()
     several = seeds.nunique() > 1
     return {
-        str(method): study_word(str(method), language) + (f" (n = {n})" if several else "")
-        for method, n in seeds.items()
+        method: study_word(method, language) + (f" (n = {seeds[method]})" if several else "")
+        for method in METHODS
+        if method in seeds
     }
 
 
@@ -189,7 +191,7 @@ def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFram
             line[head] = number(float("nan"))
             if len(values):
                 line[head] = _cell(mean_interval(values.to_numpy())._asdict() | {"published": math.nan}, language)
-            line[f"{head}, {study_word('more', language)}"] = _more(rows, str(method), str(data), str(metric), language)
+            line[f"{head}, {study_word('more', language)}"] = _more(rows, method, str(data), str(metric), language)
         lines.append(line)
     return pd.DataFrame(lines)
 
