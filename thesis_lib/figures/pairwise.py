@@ -230,7 +230,8 @@ def beyond_table(measured: pd.DataFrame, parameters: PairwiseTripletParameters, 
             labelled = word("yes" if uses_labels(method) else "no", language)
             about = [word(str(data), language), word(name, language), labelled, *map(str, budget)]
             rate = number(method.learning_rate if method.epochs else float("nan"), 2, language)
-            gains = [points(found.get((str(data), name)), language) for found in differences.values()]
+            more = [found.get((str(data), name)) for found in differences.values()]
+            gains = ["" if gain is None else points(gain.mean, gain.low, gain.high, language) for gain in more]
             rows.append([*about, rate, cells["frozen/top1"], *gains, cells["frozen/knn"], cells["published/top1"]])
     keys = ("set", "scenario", "labels_used", "steps", "pictures_a_step", "learning_rate")
     accuracy, fixed = word("top1", language), word("frozen", language)

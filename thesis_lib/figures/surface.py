@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from thesis_lib.evaluation.statistics import Interval, mean_interval
 from thesis_lib.figures.style import LanguageFormatter, panels, styled
-from thesis_lib.figures.words import number, plus_minus, signed, word, wrapped
+from thesis_lib.figures.words import number, points, word, wrapped
 from thesis_lib.parameters import Arm, Parameters
 
 # Okabe and Ito's vermilion and blue, lightened so that black stands out on them; worse is hatched for readers in grey.
@@ -126,4 +126,4 @@ def _cell(rows: pd.DataFrame, language: str) -> str:
     if rows.empty:
         return number(float("nan"))
     mean, low, high = rows.iloc[0][["mean", "low", "high"]]
-    return plus_minus(signed(100 * mean, 1, language), low, high, language).replace(" ±", "\n±")
+    return points(mean, low, high, language).replace(" ±", "\n±")

@@ -199,7 +199,8 @@ def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFram
 def _more(rows: pd.DataFrame, method: str, data: str, metric: str, language: str) -> str:
     chosen = rows[(rows["data"] == data) & (rows["metric"] == metric)]
     wide = chosen.pivot(index="seed", columns="method", values="value")
-    return points(difference_to(wide, method, CONTROL), language)
+    more = difference_to(wide, method, CONTROL)
+    return "" if more is None else points(more.mean, more.low, more.high, language)
 
 
 def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFrame:
@@ -207,9 +208,7 @@ def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFr
     lines = [
         {
             study_word("finding", language): study_word(row["finding"], language),
-            study_word("difference", language): plus_minus(
-                signed(100 * row["mean"], 1, language), row["low"], row["high"], language
-            ),
+            study_word("difference", language): points(row["mean"], row["low"], row["high"], language),
             study_word("p", language): number(row["holm"], 4, language),
             study_word("verdict", language): study_word(row["verdict"], language),
         }
@@ -223,12 +222,11 @@ def readable_comparisons(tests: pd.DataFrame, language: str = "en") -> pd.DataFr
     lines = []
     for test in tests.to_dict("records"):
         data, _, split = str(test["data"]).partition(", ")
-        difference = plus_minus(signed(100 * test["mean"], 1, language), test["low"], test["high"], language)
         lines.append({
             study_word("data", language): f"{study_word(data, language)}, {study_word(split, language)}",
             study_word("method", language): study_word(test["first"], language),
             study_word("control", language): study_word(test["second"], language),
-            study_word("difference", language): difference,
+            study_word("difference", language): points(test["mean"], test["low"], test["high"], language),
             study_word("p", language): number(test["holm"], 4, language),
             word("seeds", language): str(test["pairs"]),
         })  # fmt: skip

@@ -4,8 +4,6 @@ import math
 import re
 import textwrap
 
-from thesis_lib.evaluation.statistics import PairedDifference
-
 LANGUAGES = ("en", "de")
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -286,6 +284,11 @@ def plus_minus(mean: str, low: float, high: float, language: str = "en") -> str:
     return mean if math.isnan(low) else f"{mean} ± {number(50 * (high - low), 1, language)}"
 
 
+def points(mean: float, low: float, high: float, language: str = "en") -> str:
+    """A difference of shares in points, and half the width of its symmetrical interval: ``+2.3 ± 1.9``."""
+    return plus_minus(signed(100 * mean, 1, language), low, high, language)
+
+
 def interval(low: float, high: float, language: str = "en") -> str:
     """The ends of an interval of shares, in points: ``[0.4, 4.2]``, in German ``[0,4; 4,2]``; an en dash for none."""
     if math.isnan(low):
@@ -297,8 +300,3 @@ def interval(low: float, high: float, language: str = "en") -> str:
 def wrapped(text: str, inches: float, points: float) -> str:
     """`text` broken into lines that fit a width at a font size."""
     return "\n".join(textwrap.wrap(text, max(4, int(inches * 72 / (0.62 * points))), break_on_hyphens=False))
-
-
-def points(more: PairedDifference | None, language: str = "en") -> str:
-    """A paired difference of shares in points, ``+2.3 ± 1.9``; empty where there is none."""
-    return "" if more is None else plus_minus(signed(100 * more.mean, 1, language), more.low, more.high, language)
