@@ -107,6 +107,12 @@ def test_methods_with_fewer_seeds_say_how_many(results):
     assert "DA-Fusion ID (n = 1)" in named and "no augmentation (n = 3)" in named
     labels = [text.get_text() for text in harness_comparison(fewer).axes[0].get_yticklabels()]
     assert labels == named
+    digits = results[(results["metric"] == "f1/test") & (results["seed"] < 2)].assign(data="mnist")
+    table = readable_harness(pd.concat([results, digits]))  # equally many within a set, not of both sets
+    assert not table["method"].str.contains("n =").any()
+    assert {"parts, field (n = 3)", "MNIST, test (n = 2)"} <= set(table)
+    both = readable_harness(pd.concat([fewer, digits]))["method"].tolist()
+    assert "DA-Fusion ID (n = 1, 2)" in both and "no augmentation (n = 3, 2)" in both
 
 
 def test_every_table_has_a_caption_and_every_word_two_languages(results):
@@ -117,4 +123,5 @@ def test_every_table_has_a_caption_and_every_word_two_languages(results):
     findings = finding_table(results)
     text = readable_findings(findings, "de")
     assert len(text) == len(findings) and not set(text["Befund"]) & set(findings["finding"])
-    assert text["Urteil"].unique().tolist() == ["Nur beschreibend: zu wenige Startwerte."]
+    few = {f"Nur beschreibend: {why}." for why in ("zu wenige Startwerte", "drei Testteile")}
+    assert set(text["Urteil"]) == few

@@ -285,7 +285,7 @@ def made_up(gains, multi=-0.05, seeds=8):
 
 def test_findings_by_hand():
     table = finding_table(made_up({2: 0.02, 10: 0.04, 500: 0.0})).set_index("finding")
-    further = ["gain_digits_from_shots", "one_beats_many_from_shots", "one_beats_many_as_published"]
+    further = ["gain_digits_from_shots", "one_beats_many_from_shots", "one_beats_many_as_published"]  # no parts
     assert list(table.index) == ["gain_digits", "one_beats_many", "vanishes", "blur", *further]
     assert table["mean"].tolist() == pytest.approx([0.03, 0.06, 0.03, 0.6, 0.01, 0.05, 0.07])
     assert (table["p"] == 2 / 2**8).all() and (table["verdict"] == "shown").all()
@@ -306,7 +306,15 @@ def test_seeds_that_share_a_test_split_of_a_table_are_one_pair():
     table = finding_table(pd.DataFrame(rows, columns=COLUMNS)).set_index("finding")
     assert list(table.index) == ["gain_table", "vanishes_table"] and (table["pairs"] == 3).all()
     assert table["mean"].tolist() == pytest.approx([0.03, 0.03])  # the mean of 0, 0.03, 0.06, not of the eight seeds
-    assert (table["verdict"] == "descriptive").all()
+    assert (table["verdict"] == "few_splits").all()
+
+
+def test_blur_is_told_of_digits_and_parts_apart_with_as_many_seeds_as_each_has():
+    digits = made_up({2: 0.02})
+    parts = digits[(digits["data"] == "faces") & (digits["seed"] < 3)].assign(data="parts", value=0.1)
+    table = finding_table(pd.concat([digits, parts])).set_index("finding")
+    assert table.loc["blur", ["mean", "pairs", "verdict"]].tolist() == [pytest.approx(0.6), 8, "shown"]
+    assert table.loc["blur_parts", ["mean", "pairs", "verdict"]].tolist() == [pytest.approx(0.9), 3, "descriptive"]
 
 
 def test_a_gain_at_some_numbers_only_and_a_smaller_loss_hold_in_part():
@@ -314,9 +322,6 @@ def test_a_gain_at_some_numbers_only_and_a_smaller_loss_hold_in_part():
     assert mixed.loc["gain_digits", ["mean", "verdict"]].tolist() == [pytest.approx(0.025), "partly"]
     lasting = finding_table(made_up({2: 0.06, 500: 0.02})).set_index("finding")
     assert lasting.loc["vanishes", ["mean", "verdict"]].tolist() == [pytest.approx(0.04), "partly"]
-    sharp = made_up({2: 0.02})
-    parts = sharp[sharp["data"] == "faces"].assign(data="parts", value=1.2)
-    assert finding_table(pd.concat([sharp, parts])).set_index("finding").loc["blur", "verdict"] == "partly"
     losing = finding_table(made_up({2: -0.01, 500: -0.03})).set_index("finding")
     assert losing.loc["vanishes", ["mean", "verdict"]].tolist() == [pytest.approx(0.02), "partly"]
 

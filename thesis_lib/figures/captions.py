@@ -232,9 +232,9 @@ FIGURES = (
         "die Hälfte davon, die am echtesten gilt (erster Startwert).")),
     Caption("figures/harness", "09", (
         "One network, one budget: weighted F1 of every kind of augmentation; every seed, mean and 95 % interval; n is "
-        "the number of seeds, where methods differ in it.",
+        "the number of seeds, where methods or data sets differ in it.",
         "Ein Netz, ein Aufwand: gewichtetes F1 jeder Art von Augmentation; jeder Startwert, Mittel und "
-        "95-%-Intervall; n ist die Zahl der Startwerte, wo sich Verfahren darin unterscheiden.")),
+        "95-%-Intervall; n ist die Zahl der Startwerte, wo sich Verfahren oder Daten darin unterscheiden.")),
     Caption("figures/blur", "09", (
         "Edge energy, at half the size, of reconstructions and generated pictures relative to the originals', which is "
         "1; only pictures that no VAE was trained on are reconstructed; a large dot is the mean of the seeds.",
@@ -349,10 +349,10 @@ TABLES = (
     Caption("tables/harness", "09", (
         "One network, one budget: weighted F1 in percent and, seed by seed, how much more than with classical views in "
         "points; means and half their 95 % t intervals. DA-Fusion with a filter has half as many pictures; there is no "
-        "DA-Fusion for digits. n is the number of seeds, where methods differ in it.",
+        "DA-Fusion for digits. n is the number of seeds, where methods or data sets differ in it.",
         "Ein Netz, ein Aufwand: gewichtetes F1 in Prozent und, Startwert für Startwert, wie viel mehr als mit "
         "klassischen Ansichten in Punkten; Mittel und halbe 95-%-t-Intervalle. DA-Fusion mit Filter hat halb so viele "
-        "Bilder; für Ziffern gibt es kein DA-Fusion. n ist die Zahl der Startwerte, wo sich Verfahren darin "
+        "Bilder; für Ziffern gibt es kein DA-Fusion. n ist die Zahl der Startwerte, wo sich Verfahren oder Daten darin "
         "unterscheiden.")),
     Caption("tables/comparisons", "09", (
         "What the harness is asked: weighted F1 more than the control's, in points, seed by seed, "
@@ -369,10 +369,10 @@ TABLES = (
         "Vorzeichenwechseln nach Holm. Gezeigt: p höchstens 0,05, und das Intervall stimmt zu. Zum Teil: ein Gewinn im "
         "Mittel, aber nicht bei jeder Zahl von Beispielen, oder einer, der abnimmt, ohne über 0 gewesen zu sein.")),
     Caption("tables/gaps", "09", (
-        "How many published numbers, one run each, lie outside the interval in which 95 % of further runs of ours "
-        "would; how far they are from ours, with their signs and without.",
-        "Wie viele veröffentlichte Zahlen, je ein Lauf, außerhalb des Intervalls liegen, in dem 95 % weiterer Läufe "
-        "lägen; wie weit sie von den hiesigen entfernt sind, mit Vorzeichen und ohne.")),
+        "How many published numbers, each taken for one run, lie outside the interval in which 95 % of further runs of "
+        "ours would; how far they are from ours, with their signs and without.",
+        "Wie viele veröffentlichte Zahlen, jede als ein Lauf genommen, außerhalb des Intervalls liegen, in dem 95 % "
+        "weiterer Läufe lägen; wie weit sie von den hiesigen entfernt sind, mit Vorzeichen und ohne.")),
     Caption("audit/audit", "11", (
         "Accuracies by erratum: mean over seeds, with the lowest and the highest; = where the erratum does not "
         "concern the arm.",

@@ -18,7 +18,7 @@ from thesis_lib.figures.embeddings import class_look
 from thesis_lib.figures.galleries import contact_sheet
 from thesis_lib.figures.report import Section, captioned_figures, captioned_tables
 from thesis_lib.figures.style import COLOURS, MARKERS, localise, name_rows, panels, series_style, styled
-from thesis_lib.figures.vae_tables import harness_methods, in_beta, study_word
+from thesis_lib.figures.vae_tables import harness_heads, harness_methods, in_beta, study_word
 from thesis_lib.figures.words import number, wrapped
 from thesis_lib.parameter_files import dump_parameters
 from thesis_lib.vae.methods import ALONE, VIEWS
@@ -239,14 +239,14 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
 
     Returns:
         The figure: small open dots are seeds, large ones means, bars 95 % t intervals (none with one seed); the dotted
-        line is the mean without augmentation. Groups: views alone, generated pictures alone, both. Where methods have
-        not equally many seeds, each is named with their number n.
+        line is the mean without augmentation. Groups: views alone, generated pictures alone, both. Where methods or
+        data sets have not equally many seeds, each is named with their number n.
     """
     rows = results[(results["section"] == "harness") & results["metric"].str.startswith("f1/")]
     names = harness_methods(rows, language)
-    columns = list(dict.fromkeys(zip(rows["data"], rows["metric"], strict=True)))
-    figure, axes = panels(len(columns), 3, 0.8 + 0.22 * len(names), sharey=True)
-    for ax, (data, metric) in zip(axes, columns, strict=True):
+    heads = harness_heads(rows, language)
+    figure, axes = panels(len(heads), 3, 0.8 + 0.22 * len(names), sharey=True)
+    for ax, ((data, metric), head) in zip(axes, heads.items(), strict=True):
         here = rows[(rows["data"] == data) & (rows["metric"] == metric)]
         for y, method in enumerate(names):
             values = 100 * here[here["method"] == method]["value"].to_numpy()
@@ -260,8 +260,7 @@ def harness_comparison(results: pd.DataFrame, language: str = "en") -> Figure:
             ax.plot(mean, y, MARKERS[group], color=colour, markersize=4.5)
             if method == "none":
                 ax.axvline(mean, color="0.5", linewidth=0.7, linestyle=":")
-        split = study_word(metric.partition("/")[2], language)
-        ax.set_title(f"{study_word(data, language)}, {split}")
+        ax.set_title(head)
         name_rows(ax, list(names.values()))
         localise(ax, language)
     figure.supxlabel(f"{study_word('f1', language)} in %", fontsize=8)

@@ -82,16 +82,21 @@ WORDS = {
                    "erzeugte Beispiele helfen, wenn echte wenige sind, thyroid"),
     "gain_digits": ("generated examples help when real ones are few, MNIST",
                     "erzeugte Beispiele helfen, wenn echte wenige sind, MNIST"),
-    "gain_digits_from_shots": ("the same, from a VAE of the shots alone", "dasselbe, von einem VAE nur aus den Shots"),
+    "gain_digits_from_shots": ("generated examples help when real ones are few, MNIST, VAE of the shots alone",
+                               "erzeugte Beispiele helfen, wenn echte wenige sind, MNIST, VAE nur aus den Shots"),
     "one_beats_many": ("one VAE beats a VAE a class", "ein VAE schlägt einen je Klasse"),
-    "one_beats_many_from_shots": ("the same, both trained on the shots alone", "dasselbe, beide nur aus den Shots"),
-    "one_beats_many_as_published": ("the same, as published: other sampling, too",
-                                    "dasselbe wie veröffentlicht: auch andere Codes"),
+    "one_beats_many_from_shots": ("one VAE beats a VAE a class, both of the shots alone",
+                                  "ein VAE schlägt einen je Klasse, beide nur aus den Shots"),
+    "one_beats_many_as_published": ("one VAE beats a VAE a class, whose codes come from the prior (published)",
+                                    "ein VAE schlägt einen je Klasse mit Codes aus dem Prior (veröffentlicht)"),
+    "few_splits": ("Descriptive only: three test splits.", "Nur beschreibend: drei Testteile."),
     "partly": ("In part only.", "Nur zum Teil."),
     "vanishes": ("the gain vanishes with data", "der Gewinn verschwindet mit mehr Daten"),
     "vanishes_table": ("the gain vanishes with data, thyroid", "der Gewinn verschwindet mit mehr Daten, thyroid"),
-    "blur": ("reconstructions are blurred (share of edge energy lost)", "Rekonstruktionen sind unscharf (verlorener "
-             "Anteil der Kantenenergie)"),
+    "blur": ("reconstructed digits are blurred (edge energy lost, %)",
+             "rekonstruierte Ziffern sind unscharf (verlorene Kantenenergie, %)"),
+    "blur_parts": ("reconstructed parts are blurred (edge energy lost, %)",
+                   "rekonstruierte Teile sind unscharf (verlorene Kantenenergie, %)"),
 }  # fmt: skip
 
 
@@ -163,14 +168,28 @@ def readable_gaps(results: pd.DataFrame, sections: Sequence[str], language: str 
 
 
 def harness_methods(rows: pd.DataFrame, language: str = "en") -> dict[str, str]:
-    """The harness's methods in order, in words; where they have not equally many seeds, each with their number n."""
-    seeds = rows.groupby("method")["seed"].nunique()
-    several = seeds.nunique() > 1
-    return {
-        method: study_word(method, language) + (f" (n = {seeds[method]})" if several else "")
-        for method in METHODS
-        if method in seeds
-    }
+    """The harness's methods in order, in words; each with its number of seeds where a data set's differ in it.
+
+    A method whose numbers differ between data sets has all of them, in the order of the data sets.
+    """
+    seeds = rows.groupby(["data", "method"], sort=False)["seed"].nunique().unstack("data", sort=False)
+    several = (seeds.nunique() > 1).any()
+    names = {}
+    for method in METHODS:
+        if method in seeds.index:
+            counts = dict.fromkeys(seeds.loc[method].dropna().astype(int))
+            names[method] = study_word(method, language) + (f" (n = {', '.join(map(str, counts))})" if several else "")
+    return names
+
+
+def harness_heads(rows: pd.DataFrame, language: str = "en") -> dict[tuple[str, str], str]:
+    """(Data set, metric) -> its name in words; with its number of seeds where the data sets differ in it."""
+    seeds = rows.groupby("data")["seed"].nunique()
+    heads = {}
+    for data, metric in dict.fromkeys(zip(rows["data"], rows["metric"], strict=True)):
+        name = f"{study_word(data, language)}, {study_word(metric.partition('/')[2], language)}"
+        heads[data, metric] = name + (f" (n = {seeds[data]})" if seeds.nunique() > 1 else "")
+    return heads
 
 
 def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFrame:
@@ -180,18 +199,16 @@ def readable_harness(results: pd.DataFrame, language: str = "en") -> pd.DataFram
     the 95 % t interval.
     """
     rows = results[(results["section"] == "harness") & results["metric"].str.startswith("f1/")]
-    columns = list(dict.fromkeys(zip(rows["data"], rows["metric"], strict=True)))
     lines = []
     made = rows.groupby("method")["generated"].max()
     for method, name in harness_methods(rows, language).items():
         line = {study_word("method", language): name, study_word("generated", language): str(made[method])}
-        for data, metric in columns:
+        for (data, metric), head in harness_heads(rows, language).items():
             values = rows[(rows["method"] == method) & (rows["data"] == data) & (rows["metric"] == metric)]["value"]
-            head = f"{study_word(str(data), language)}, {study_word(metric.partition('/')[2], language)}"
             line[head] = number(float("nan"))
             if len(values):
                 line[head] = _cell(mean_interval(values.to_numpy())._asdict() | {"published": math.nan}, language)
-            line[f"{head}, {study_word('more', language)}"] = _more(rows, method, str(data), str(metric), language)
+            line[f"{head}, {study_word('more', language)}"] = _more(rows, method, data, metric, language)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -204,7 +221,7 @@ def _more(rows: pd.DataFrame, method: str, data: str, metric: str, language: str
 
 
 def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFrame:
-    """What `finding_table` returns as text; differences in points, that of blur in percent."""
+    """What `finding_table` returns as text; differences in points, those of blur in percent."""
     lines = [
         {
             study_word("finding", language): study_word(row["finding"], language),

@@ -76,6 +76,6 @@ def _published(section: str, data: str, at: int, method: str, beta: str) -> floa
 
 
 def outside(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose published number, one run's, lies where one further run of ours would not."""
+    """The rows whose published number, taken for one run's, lies where one further run of ours would not."""
     reach = further_run((summary["high"] - summary["low"]) / 2, summary["seeds"]) + ROUNDING
     return summary[(summary["published"] - summary["mean"]).abs() > reach]
