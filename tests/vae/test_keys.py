@@ -43,7 +43,7 @@ NOT_READ = {
     "harness/parts": ("harness.experiment", "harness.mnist_shots", *SET_BY_THE_HARNESS),
 }  # fmt: skip
 """What they do not read of these."""
-SHOTS_ALONE = ("multi", "multi_interpolation", "from_shots")
+SHOTS_ALONE = ("multi", "multi_interpolation", "from_shots", "from_shots_extrapolation")
 """Ways to make digits whose VAEs have seen the shots alone."""
 LISTED = (
     "proben1.sets", "proben1.few_shot", "mnist.shots", "mnist.only_", "mnist.many", "celeba.betas",

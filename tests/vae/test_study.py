@@ -187,7 +187,7 @@ def test_a_class_is_made_by_its_own_vae_and_the_shots_are_what_passes_for_real(t
 
 def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
     items = mnist.digit_items(toy_digits, (0,))
-    assert len(items) == 2 * 10 + 5 + 5
+    assert len(items) == 2 * 11 + 5 + 5
     found = run_items(items, tmp_path / "items", "toy")
     assert found.columns.tolist() == COLUMNS and found["value"].between(0, 1).all()
     name = "few_shot/shots3_generated3/gc_seed0"
@@ -195,9 +195,12 @@ def test_digit_items_do_not_depend_on_each_other(toy_digits, tmp_path):
     alone = run_items({name: mnist.digit_items(fresh, (0,))[name]}, tmp_path / "alone", "toy")
     same = (found["section"] == "few_shot") & (found["shots"] == 3) & (found["method"] == "gc")
     assert alone["value"].tolist() == found.loc[same, "value"].tolist()
-    for method in ("multi", "multi_interpolation", "gc", "noise", "from_shots"):
+    for method in ("multi", "multi_interpolation", "gc", "noise", "from_shots", "from_shots_extrapolation"):
         pictures, labels = toy_digits.generate(method, 3, 4, 0)
         assert pictures.shape == (12, 1, 12, 12) and labels.bincount().tolist() == [4, 4, 4]
+    way = toy_digits.generate("from_shots_extrapolation", 3, 4, 0, "extrapolation")[0]  # whichever way is the best
+    assert torch.equal(way, toy_digits.generate("from_shots", 3, 4, 0, "extrapolation")[0])
+    assert not torch.equal(way, toy_digits.generate("from_shots", 3, 4, 0)[0])
     plain = found[found["method"] == "none"].set_index("section")["value"]
     # five steps everywhere: the shots alone give the same network in each table
     assert plain["only_generated"] == plain["few_shot"].iloc[0] and plain["many_generated"] == plain["few_shot"].iloc[1]
@@ -238,7 +241,7 @@ def test_everything_is_done_side_by_side_and_then_read(tmp_path, monkeypatch):
     for module, name in ((fitting, "_train"), (mnist, "fit_and_measure"), (tables, "fit_and_measure")):
         monkeypatch.setattr(module, name, again)
     digits = mnist.read_digits(p, tmp_path / "models")
-    assert len(study.table_results(p, tmp_path)) and len(study.digit_results(digits, p.seeds, tmp_path)) == 60
+    assert len(study.table_results(p, tmp_path)) and len(study.digit_results(digits, p.seeds, tmp_path)) == 64
     assert looking.latent_maps(digits, 0)[0].keys() == {1.0}
     seen, _ = looking.held_out(read_celeba(p.celeba.root))
     for beta in p.celeba.betas:

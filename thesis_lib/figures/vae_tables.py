@@ -25,6 +25,7 @@ WORDS = {
     "extrapolation_noise": ("extrapolation + noise", "Extrapolation + Rauschen"),
     "multi": ("multi-VAE", "Multi-VAE"),
     "from_shots": ("one VAE, shots only", "ein VAE, nur Shots"),
+    "from_shots_extrapolation": ("one VAE, shots only, extrapolation", "ein VAE, nur Shots, Extrapolation"),
     "multi_interpolation": ("multi-VAE, interpolation + noise", "Multi-VAE, Interpolation + Rauschen"),
     "gc": ("interpolation + noise + GC", "Interpolation + Rauschen + GC"),
     "classical": ("classical views", "klassische Ansichten"),

@@ -32,10 +32,12 @@ BEST: SamplingName = "interpolation_noise"
 that the source lacks build on it."""
 MULTI = ("multi", "multi_interpolation")
 """Rows of a VAE a class."""
-OWN_METHODS = ("from_shots", "multi_interpolation", "gc")
-"""Rows that the source lacks: `from_shots`, one VAE for all classes that has seen nothing but the shots, with few of
-them, for as many steps as the VAEs of all classes together; `multi_interpolation`, codes drawn in the same way from a
-VAE a class; `gc`, the generative classifier's half of twice as many."""
+SHOTS_ALONE = ("from_shots", "from_shots_extrapolation")
+"""Rows of one VAE for all classes that has seen nothing but the shots, with few of them, for as many steps as the VAEs
+of all classes together; the second one extrapolates, which the first results of the VAE of all pictures suggested."""
+OWN_METHODS = (*SHOTS_ALONE, "multi_interpolation", "gc")
+"""Rows that the source lacks: those of `SHOTS_ALONE`; `multi_interpolation`, codes drawn in the same way from a VAE a
+class; `gc`, the generative classifier's half of twice as many."""
 
 
 @dataclass
@@ -118,7 +120,8 @@ class Digits:
                 for label, model in enumerate(self.of_classes(shots, seed))
             ]
             return torch.cat(parts), torch.arange(len(parts)).repeat_interleave(per_class)
-        way: Any = method if method in get_args(SamplingName) else best
+        way: Any = method.removeprefix("from_shots_")
+        way = way if way in get_args(SamplingName) else best
         if method == "multi_interpolation":
             drawn = []
             for label, own in enumerate(self.of_classes(shots, seed)):
@@ -126,7 +129,7 @@ class Digits:
                 z, names = draw_codes(way, *codes(own, x[mine]), y[mine], per_class, self.sampling, seed)
                 drawn.append((own.pictures(z), names))
             return torch.cat([made for made, _ in drawn]), torch.cat([names for _, names in drawn])
-        model = self.of_shots(shots, seed) if method == "from_shots" else self.single(seed)[0]
+        model = self.of_shots(shots, seed) if method in SHOTS_ALONE else self.single(seed)[0]
         count = 2 * per_class if method == "gc" else per_class
         z, labels = draw_codes(way, *codes(model, x), y, count, self.sampling, seed)
         made = model.pictures(z)
@@ -168,7 +171,7 @@ def digit_items(digits: Digits, seeds: Sequence[int]) -> Items:
             ("few_shot", k, k, method)
             for k in p.shots
             for method in (*DIGIT_METHODS, *OWN_METHODS)
-            if method != "from_shots" or k <= FEW
+            if method not in SHOTS_ALONE or k <= FEW
         ]
         cells += [("only_generated", p.only_shots, k, method) for k in p.only_generated for method in FEWER_METHODS]
         cells += [("many_generated", k, p.many, method) for k in p.many_shots for method in FEWER_METHODS]
@@ -201,7 +204,7 @@ def vae_made_of(digits: Digits, method: str) -> dict[str, Any]:
     """What the pictures that `Digits.generate` makes depend on, but for MNIST, their number and the seed."""
     if method == "none":
         return {}
-    of = {"from_shots": ("multi",), "gc": ("fit", "network")} | dict.fromkeys(MULTI, ("multi", "mix_in"))
+    of = {"gc": ("fit", "network")} | dict.fromkeys(SHOTS_ALONE, ("multi",)) | dict.fromkeys(MULTI, ("multi", "mix_in"))
     fields = {"latent", "beta", "width", *of.get(method, ("fit",))}
     return {
         "vae": [VERSION, fitting.VERSION], "mnist": digits.p.model_dump(mode="json", include=fields),
