@@ -77,10 +77,11 @@ def gains_by_shots(results: pd.DataFrame, section: str, language: str = "en") ->
     gains, summary = paired_gains(results, section), summarised(results, section)
     known = summary.pivot_table(index="at", columns="method", values="published", aggfunc="first")
     methods = list(dict.fromkeys(gains["method"]))
-    figure, axes = panels(len(methods), 3, 1.75, sharex=True, sharey=True)
+    columns = 4 if len(methods) > 9 else 3
+    figure, axes = panels(len(methods), columns, 1.75, sharex=True, sharey=True)
     reach = [0.0, *gains["gain"]]
     for index, (ax, method) in enumerate(zip(axes, methods, strict=True)):
-        ax.tick_params(labelbottom=index >= len(methods) - 3)  # those with no panel below
+        ax.tick_params(labelbottom=index >= len(methods) - columns)  # those with no panel below
         groups = gains[gains["method"] == method].groupby("shots")["gain"]
         curve = pd.DataFrame({shots: mean_interval(values.to_numpy()) for shots, values in groups}).T
         ax.axhline(0, color="0.5", linewidth=0.7)
@@ -90,7 +91,7 @@ def gains_by_shots(results: pd.DataFrame, section: str, language: str = "en") ->
             published = 100 * (known[method] - known["none"]).dropna()
             reach += published.tolist()
             ax.plot(published.index, published, markersize=3, label=study_word("published", language), **PUBLISHED_LOOK)
-        ax.set_title(wrapped(study_word(method, language), 1.6, 8))
+        ax.set_title(wrapped(study_word(method, language), 4.8 / columns, 8))
         _shots_axis(ax, sorted(gains["shots"].unique()))
         localise(ax, language)
     axes[0].set_ylim(_around(reach))
