@@ -51,7 +51,7 @@ def test_thesis_runs_the_whole_study_and_continues_where_a_bad_file_stopped_it(t
     before = {path: path.stat().st_mtime_ns for name in ("items", "models") for path in (run / name).rglob("*.*")}
     done = command(tmp_path / "runs", *thesis)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sum(path.suffix == ".json" for path in before) == 32
+    assert sum(path.suffix == ".json" for path in before) == 34
     assert {path: path.stat().st_mtime_ns for path in before} == before
     rows = json.loads((run / "metrics.json").read_text())
     sections = {"proben1", "few_shot_table", "few_shot", "only_generated", "many_generated", "blur"}
