@@ -56,11 +56,22 @@ def with_run(rows: pd.DataFrame, run: Path) -> pd.DataFrame:
     return both.sort_values(["place", *COLUMNS[:4], "order"], kind="stable", ignore_index=True)[COLUMNS]
 
 
+def of_whole_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of seeds that have every cell of a table, so that all its means are over the same seeds."""
+    counts = rows.groupby(PIECE).size()
+    whole = counts[counts == counts.groupby(PIECE[:2]).transform("max")].index
+    return rows[pd.MultiIndex.from_frame(rows[PIECE]).isin(whole)]
+
+
 def page_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The tables of the pages, as text; those of the source with the small network alone."""
-    network = rows[rows["classifier"] == "network"]
+    """The tables of the pages, as text; those of the source of whole seeds and with the small network alone.
+
+    Findings take the seeds that have what they compare.
+    """
+    whole = of_whole_seeds(rows[rows["section"].isin(SECTIONS)])
+    network = whole[whole["classifier"] == "network"]
     found = {name: readable(network, name).drop(columns="classifier", errors="ignore") for name in SECTIONS}
-    found["gaps"] = readable_gaps(rows, SECTIONS)
+    found["gaps"] = readable_gaps(whole, SECTIONS)
     found["findings"] = readable_findings(finding_table(rows))
     found["harness"] = readable_harness(rows)
     found["comparisons"] = readable_comparisons(harness_tests(rows))

@@ -17,3 +17,11 @@ def test_every_table_is_on_one_page():
     rows, text = measured(), "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert all(text.count(f"<!-- vae {name} -->") == 1 for name in page_tables(rows))
     assert set(SECTIONS) <= set(rows["section"]) and rows["value"].notna().all()
+
+
+def test_means_of_a_table_are_over_the_same_seeds():
+    rows = measured()
+    first = (rows["section"] == "few_shot") & (rows["seed"] == 0)
+    short, without = page_tables(rows[~(first & (rows["method"] == "noise"))]), page_tables(rows[~first])
+    assert short["few_shot"].equals(without["few_shot"]) and short["gaps"].equals(without["gaps"])
+    assert not short["findings"].equals(without["findings"]), "findings take what they compare"

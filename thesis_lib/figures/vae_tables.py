@@ -78,7 +78,7 @@ WORDS = {
     "control": ("against", "gegenüber"),
     "finding": ("finding", "Befund"),
     "difference": ("difference in F1, points", "Differenz in F1, Punkte"),
-    "p": ("p (Holm)", "p (Holm)"),
+    "p": ("p (Holm)", "p (Holm)"), "pairs": ("pairs", "Paare"),
     "gain_table": ("generated examples help when real ones are few, thyroid",
                    "erzeugte Beispiele helfen, wenn echte wenige sind, thyroid"),
     "gain_digits": ("generated examples help when real ones are few, MNIST",
@@ -227,6 +227,7 @@ def readable_findings(findings: pd.DataFrame, language: str = "en") -> pd.DataFr
         {
             study_word("finding", language): study_word(row["finding"], language),
             study_word("difference", language): points(row["mean"], row["low"], row["high"], language),
+            study_word("pairs", language): str(row["pairs"]),
             study_word("p", language): number(row["holm"], 4, language),
             study_word("verdict", language): study_word(row["verdict"], language),
         }
