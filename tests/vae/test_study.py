@@ -510,7 +510,11 @@ def test_samples_have_a_picture_a_class_and_sweeps_their_nats(toy_digits):
     assert next(iter(found)) == "original" and {pictures.shape for pictures in found.values()} == {(3, 3, 12, 12)}
     assert looking.digit_lines(toy_digits, 0, (0, 1, 8), steps=4).shape == (8, 3, 12, 12)  # there is no 8
     shown = looking.bench_samples(ToyBench(), 0, classes=2, each=2)
-    assert {name: len(pictures) for name, pictures in shown.items()} == {"original": 4, "vae": 4, "vae_gc": 4}
+    assert {name: len(pictures) for name, pictures in shown.items()} == dict.fromkeys(["original", *MADE[:-1]], 4)
+    everything = ToyBench().pictures
+    five = everything[0][:5], everything[1][:5]  # one of the last class
+    fewer = looking.bench_samples(ToyBench(lambda source, _: five if source == "da_fusion" else everything), 0)
+    assert {len(pictures) for pictures in fewer.values()} == {3}
     model, face = looking.PictureVAE(3, 12, 3, 2), torch.zeros(3, 12, 12, dtype=torch.uint8)
     swept = looking.face_sweeps({150.0: model}, face, {150.0: torch.tensor([0.1, 2.0, 0.5])}, 2)
     assert [key[:2] for key in swept] == [(150.0, 1), (150.0, 2)] and swept[150.0, 1, 2.0].shape == (9, 3, 12, 12)

@@ -226,10 +226,11 @@ FIGURES = (
         "Ein Gesicht unter VAEs mit mehreren Betas, je eine latente Dimension von -2,5 bis 2,5 verändert; die "
         "Dimensionen, die am meisten tragen, und wie viel.")),
     Caption("figures/harness_pictures", "09", (
-        "Parts as the harness trains on them, two of each of the first five classes: photographs, pictures of the VAE, "
-        "and the half of them judged most real (first seed).",
+        "Parts as the harness trains on them, two of each of the first five classes: photographs, pictures of the VAE "
+        "and of DA-Fusion, where its run has any, and the halves of them judged most real (first seed).",
         "Teile, wie der Vergleich mit ihnen trainiert, je zwei der ersten fünf Klassen: Aufnahmen, Bilder des VAE und "
-        "die Hälfte davon, die am echtesten gilt (erster Startwert).")),
+        "von DA-Fusion, wo dessen Lauf welche hat, und die Hälften davon, die als am echtesten gelten (erster "
+        "Startwert).")),
     Caption("figures/harness", "09", (
         "One network, one budget: weighted F1 of every kind of augmentation; every seed, mean and 95 % interval; n is "
         "the number of seeds, where methods or data sets differ in it.",

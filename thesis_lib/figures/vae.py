@@ -212,6 +212,8 @@ def set_gains(results: pd.DataFrame, language: str = "en") -> Figure:
 def latent_spaces(maps: Mapping[float, np.ndarray], labels: np.ndarray, language: str = "en") -> Figure:
     """Two-dimensional codes for several betas, a panel a beta; a colour and a shape a class, its number at its median.
 
+    Medians of classes that lie over each other do, too; the legend names all.
+
     Args:
         maps: beta -> (n, 2).
         labels: (n,).
@@ -221,12 +223,13 @@ def latent_spaces(maps: Mapping[float, np.ndarray], labels: np.ndarray, language
     for ax, (beta, points) in zip(axes, maps.items(), strict=True):
         for index, label in enumerate(np.unique(labels)):
             x, y = np.asarray(points)[labels == label].T
-            ax.scatter(x, y, s=3, alpha=0.6, **class_look(index) | {"linewidths": 0})
+            ax.scatter(x, y, s=3, alpha=0.6, label=str(label), **class_look(index) | {"linewidths": 0})
             middle, disc = (float(np.median(x)), float(np.median(y))), {"boxstyle": "circle,pad=0.15", **DISC}
             ax.annotate(str(label), middle, fontsize=8, weight="bold", ha="center", va="center", bbox=disc)
         ax.set_title(in_beta(beta, language))
         ax.set_aspect("equal", adjustable="datalim")
         localise(ax, language)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=10, markerscale=3)
     return figure
 
 

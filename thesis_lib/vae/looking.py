@@ -69,12 +69,15 @@ def digit_samples(digits: Digits, seed: int) -> dict[str, Tensor]:
 
 
 def bench_samples(bench: Bench, seed: int, classes: int = 5, each: int = 2) -> dict[str, Tensor]:
-    """Pictures of the first classes as the harness trains on them: shots, and what its VAE made.
+    """Pictures of the first classes as the harness trains on them: shots and what was made, but for a half at random.
 
     Returns:
-        `original` or a source -> (classes * each, 3, side, side) uint8, class by class.
+        `original` or a source -> (classes * each, 3, side, side) uint8, class by class; fewer of each where one has
+        fewer.
     """
-    sets = {"original": bench.shots(seed)} | {source: bench.made(source, seed) for source in ("vae", "vae_gc")}
+    sources = [source for source in sources_of(bench, seed) if source != "da_fusion_half"]
+    sets = {"original": bench.shots(seed)} | {source: bench.made(source, seed) for source in sources}
+    each = min(each, *(int(labels.bincount().min()) for _, labels in sets.values()))
     return {
         name: torch.cat([pictures[labels == label][:each] for label in range(min(classes, int(labels.max()) + 1))])
         for name, (pictures, labels) in sets.items()
