@@ -99,4 +99,4 @@ def test_the_notebook_compares_what_it_has_and_says_what_it_lacks(tmp_path):
     assert page.count("<img") == 3 and page.count("names no folder, left out are") == 3
     assert (run / "stage.json").exists() and not (tmp_path / "runs" / "toy_main").exists()
     said = str(nbformat.read(tmp_path / "out.ipynb", 4))
-    assert "--set mnist.root=" in said and "da_fusion is left out" in said
+    assert "--set mnist.root=" in said and "left out da_fusion" in said

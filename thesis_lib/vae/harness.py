@@ -61,7 +61,10 @@ def harness_items(bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
     """The work list: an item a method and seed; methods whose pictures cannot be had are left out, with a warning."""
     items: Items = {}
     for seed in seeds:
-        made_of = sources_of(bench, seed)
+        made_of, left_out = sources_of(bench, seed)
+        for error, names in left_out.items():
+            message = f"harness: {bench.name}, seed {seed}: left out {', '.join(names)}: {error}"
+            warnings.warn(message, ThesisWarning, stacklevel=2)
         for method in METHODS:
             source = method.removeprefix("classical_")
             if source in made_of or (source not in MADE and (method != "pasted" or bench.has_masks)):
@@ -70,19 +73,20 @@ def harness_items(bench: Bench, seeds: Sequence[int], folder: Path) -> Items:
     return items
 
 
-def sources_of(bench: Bench, seed: int) -> dict[str, dict[str, Any]]:
-    """The generated pictures that a bench has for a seed, and what they depend on.
+def sources_of(bench: Bench, seed: int) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """The generated pictures that a bench has for a seed.
 
-    A warning is given for each that cannot be had.
+    Returns:
+        Source -> what its pictures depend on; why others cannot be had -> these sources.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, list[str]] = {}
     for source in bench.sources:
         try:
             found[source] = bench.made_of(source, seed)
         except ThesisError as error:
-            message = f"harness: {bench.name}, seed {seed}: {source} is left out: {error}"
-            warnings.warn(message, ThesisWarning, stacklevel=1)  # one place, so that it is said once
-    return found
+            left_out.setdefault(str(error), []).append(source)
+    return found, left_out
 
 
 def compare(bench: Bench, method: str, seed: int, folder: Path) -> list[Row]:

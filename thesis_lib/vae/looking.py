@@ -75,7 +75,7 @@ def bench_samples(bench: Bench, seed: int, classes: int = 5, each: int = 2) -> d
         `original` or a source -> (classes * each, 3, side, side) uint8, class by class; fewer of each where one has
         fewer.
     """
-    sources = [source for source in sources_of(bench, seed) if source != "da_fusion_half"]
+    sources = [source for source in sources_of(bench, seed)[0] if source != "da_fusion_half"]
     sets = {"original": bench.shots(seed)} | {source: bench.made(source, seed) for source in sources}
     each = min(each, *(int(labels.bincount().min()) for _, labels in sets.values()))
     return {
@@ -190,7 +190,7 @@ def part_blur_items(bench: PartsBench, seeds: Sequence[int]) -> Items:
         own = bench.depends_on | {"version": VERSION}
         back = own | bench.made_of("vae", seed)
         items[f"parts_given_back_seed{seed}"] = Item(partial(_given_back, bench, seed), back)
-        for source, made_of in sources_of(bench, seed).items():
+        for source, made_of in sources_of(bench, seed)[0].items():
             items[f"parts_{source}_seed{seed}"] = Item(partial(_made_blur, bench, source, seed), own | made_of)
     return items
 
